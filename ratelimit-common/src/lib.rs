@@ -1,1 +1,28 @@
+//! The decision of the gate, and the layouts that the kernel and the controller share.
+//!
+//! Read [`decide`](mod@decide) first. Nothing here knows a BPF map, a file or a clock: the XDP program, the
+//! tests, and `ratelimit explain` each bring their own [`Frame`] and [`Tables`].
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+pub mod address;
+pub mod bound;
+pub mod decide;
+pub mod event;
+pub mod frame;
+pub mod limit;
+pub mod map;
+pub mod parse;
+pub mod reason;
+pub mod secret;
+pub mod set;
+
+pub use address::{Address, Family, Mask};
+pub use decide::{Tables, Verdict, decide, judge};
+pub use event::Event;
+pub use frame::{Frame, SliceFrame};
+pub use limit::{Limit, Moment, Ticks};
+pub use parse::{Parsed, parse};
+pub use reason::{Action, Mode, Reason};
+pub use secret::Secret;
+pub use set::{Entry, SERVICES, Service, ServiceId, Set};

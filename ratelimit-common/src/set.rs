@@ -1,0 +1,332 @@
+//! One set of configuration: what the gate is told, in the layout of its map.
+//!
+//! There are two sets. The epoch says which one is in force; the controller fills the other one and flips.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Address, Mask},
+    bound::opaque,
+    limit::Limit,
+    reason::Mode,
+};
+
+/// The most services a gate can hold; a set of them is a 16-bit word.
+pub const SERVICES: usize = 16;
+/// Own addresses are kept in buckets of this size.
+pub const BUCKET: usize = 2;
+/// Number of buckets of own addresses.
+pub const BUCKETS: usize = 512;
+/// Networks that services name as destinations, all services together.
+pub const DESTINATION_NETWORKS: usize = 32;
+pub const NAME_LEN: usize = 32;
+
+/// The place of a service in every table, below [`SERVICES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(u8);
+
+impl ServiceId {
+    pub const fn new(index: usize) -> Option<Self> {
+        if index < SERVICES { Some(Self(index as u8)) } else { None }
+    }
+
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    #[inline(always)]
+    pub const fn bit(self) -> u16 {
+        1 << self.0
+    }
+}
+
+/// A named set of ports and destinations with its limits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Service {
+    /// Short and long window of a source, then of a network.
+    pub limits: [Limit; 4],
+    /// The whole service; its increment is that of a batch.
+    pub whole: Limit,
+    /// A processor charges the whole-service cell when its count has none of these bits.
+    pub batch_mask: u32,
+    padding: u32,
+    /// IPv4 source and network, IPv6 source and network.
+    masks: [Mask; 4],
+    name: [u8; NAME_LEN],
+}
+
+impl Service {
+    /// `masks` are those of an IPv4 source and network, then of an IPv6 source and network. A name longer
+    /// than [`NAME_LEN`] is cut.
+    pub fn new(name: &str, limits: [Limit; 4], whole: Limit, batch_mask: u32, masks: [Mask; 4]) -> Self {
+        let mut bytes = [0; NAME_LEN];
+        for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
+            *slot = byte;
+        }
+        Self { limits, whole, batch_mask, padding: 0, masks, name: bytes }
+    }
+
+    pub fn name(&self) -> &str {
+        let len = self.name.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
+        core::str::from_utf8(&self.name[..len]).unwrap_or("")
+    }
+
+    /// The masks of a source and of its network.
+    #[inline(always)]
+    pub const fn masks(&self, source: Address) -> (Mask, Mask) {
+        if source.is_v4() { (self.masks[0], self.masks[1]) } else { (self.masks[2], self.masks[3]) }
+    }
+}
+
+/// An own address and the services that listen on it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Local {
+    address: Address,
+    services: u64,
+}
+
+/// A network that services name as their destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct DestinationNetwork {
+    network: Address,
+    mask: Mask,
+    services: u64,
+}
+
+/// Everything a decision needs to know that does not grow.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Set {
+    /// Counts the sets ever put in force, from 1.
+    pub generation: u64,
+    /// Entries of trust, allow and block in this set.
+    pub entries: u32,
+    destination_networks: u32,
+    /// Least time between two events of one reason on one processor; 0 means no events.
+    pub event_interval_ns: u64,
+    bucket_seed: u64,
+    /// Of each service, and last of what belongs to none.
+    modes: [u8; 24],
+    services: [Service; SERVICES],
+    networks: [DestinationNetwork; DESTINATION_NETWORKS],
+    locals: [[Local; BUCKET]; BUCKETS],
+    /// The services on each port, one bit each.
+    ports: [u16; 65536],
+}
+
+const _: () = assert!(size_of::<Limit>() == 16);
+const _: () = assert!(size_of::<Service>() == 184);
+const _: () = assert!(size_of::<Local>() == 24);
+const _: () = assert!(size_of::<Entry>() == 8);
+
+impl Set {
+    /// The service that claims a port of an address.
+    #[inline(always)]
+    pub fn service(&self, destination: Address, port: u16) -> Option<(ServiceId, &Service)> {
+        let on_port = self.ports[opaque(port.into()) as usize & 0xffff];
+        if on_port == 0 {
+            return None;
+        }
+        let claiming = on_port & self.services_at(destination, on_port);
+        if claiming == 0 {
+            return None;
+        }
+        let index = opaque(claiming.trailing_zeros().into()) as usize & (SERVICES - 1);
+        Some((ServiceId(index as u8), &self.services[index]))
+    }
+
+    /// Whether any service claims an address.
+    #[inline(always)]
+    pub fn serves(&self, destination: Address) -> bool {
+        self.services_at(destination, u16::MAX) != 0
+    }
+
+    /// Those of the wanted services that claim an address, by being its own or by a network.
+    #[inline(always)]
+    fn services_at(&self, destination: Address, wanted: u16) -> u16 {
+        let mut found = 0;
+        for local in &self.locals[self.bucket(destination)] {
+            if local.address == destination {
+                found |= local.services as u16;
+            }
+        }
+        if self.destination_networks != 0 && found & wanted == 0 {
+            found = self.services_of_networks(destination);
+        }
+        found & wanted
+    }
+
+    /// Without a branch: the verifier would follow every combination of them.
+    #[inline(always)]
+    fn services_of_networks(&self, destination: Address) -> u16 {
+        let (high, low) = destination.words();
+        let mut found = 0;
+        for place in &self.networks {
+            let ((mask_high, mask_low), (network_high, network_low)) = (place.mask.words(), place.network.words());
+            let differs = opaque(((high & mask_high) ^ network_high) | ((low & mask_low) ^ network_low));
+            let all_ones_if_equal = ((differs | differs.wrapping_neg()) >> 63).wrapping_sub(1);
+            found |= place.services & all_ones_if_equal;
+        }
+        found as u16
+    }
+
+    #[inline(always)]
+    fn bucket(&self, address: Address) -> usize {
+        let (high, low) = address.words();
+        let mixed = (high.rotate_left(29) ^ low).wrapping_mul(self.bucket_seed);
+        opaque(mixed >> 32) as usize & (BUCKETS - 1)
+    }
+
+    #[inline(always)]
+    pub const fn has_entries(&self) -> bool {
+        self.entries != 0
+    }
+
+    /// The mode of a service, or of what belongs to none.
+    #[inline(always)]
+    pub fn mode(&self, id: Option<ServiceId>) -> Mode {
+        let index = match id {
+            Some(id) => opaque(id.0.into()) as usize & (SERVICES - 1),
+            None => SERVICES,
+        };
+        Mode::from_raw(self.modes[index])
+    }
+
+    pub fn set_mode(&mut self, id: Option<ServiceId>, mode: Mode) {
+        self.modes[id.map_or(SERVICES, ServiceId::index)] = mode as u8;
+    }
+
+    /// Puts a service in its place, on its ports.
+    pub fn put_service(&mut self, id: ServiceId, service: Service, ports: &[u16]) {
+        self.services[id.index()] = service;
+        for port in ports {
+            self.ports[usize::from(*port)] |= id.bit();
+        }
+    }
+
+    /// A service by its place; one that was never put has an empty name.
+    pub fn service_at(&self, id: ServiceId) -> &Service {
+        &self.services[id.index()]
+    }
+
+    /// The services that are there, with their places.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        (0..SERVICES)
+            .filter_map(ServiceId::new)
+            .map(|id| (id, self.service_at(id)))
+            .filter(|(_, service)| service.name[0] != 0)
+    }
+
+    /// The ports of a service, ascending.
+    pub fn ports_of(&self, id: ServiceId) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).filter(move |port| self.ports[usize::from(*port)] & id.bit() != 0)
+    }
+
+    /// Sets what services own addresses belong to. At most half of the places can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyDestinations`] if the addresses do not fit.
+    pub fn put_locals(&mut self, addresses: &[Address], services: u16) -> Result<(), TooManyDestinations> {
+        // An odd multiplier for each attempt; a few attempts suffice while the table is a quarter full.
+        for attempt in 1..=SEEDS {
+            self.bucket_seed = attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            if self.try_locals(addresses, services) {
+                return Ok(());
+            }
+        }
+        Err(TooManyDestinations)
+    }
+
+    fn try_locals(&mut self, addresses: &[Address], services: u16) -> bool {
+        self.locals = Zeroable::zeroed();
+        for address in addresses {
+            let bucket = self.bucket(*address);
+            let Some(place) =
+                self.locals[bucket].iter_mut().find(|local| local.services == 0 || local.address == *address)
+            else {
+                return false;
+            };
+            *place = Local { address: *address, services: services.into() };
+        }
+        true
+    }
+
+    /// Adds a network that services name as their destination.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyDestinations`] beyond [`DESTINATION_NETWORKS`].
+    pub fn put_network(&mut self, network: Address, mask: Mask, services: u16) -> Result<(), TooManyDestinations> {
+        let next = self.destination_networks as usize;
+        let place = self.networks.get_mut(next).ok_or(TooManyDestinations)?;
+        *place = DestinationNetwork { network: network.masked(mask), mask, services: services.into() };
+        self.destination_networks += 1;
+        Ok(())
+    }
+}
+
+const SEEDS: u64 = 10_000;
+
+/// More own addresses or destination networks than a set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyDestinations;
+
+impl core::fmt::Display for TooManyDestinations {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "more than {} own addresses or {DESTINATION_NETWORKS} destination networks", BUCKETS * BUCKET / 4)
+    }
+}
+
+impl core::error::Error for TooManyDestinations {}
+
+impl core::fmt::Debug for Set {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Set")
+            .field("generation", &self.generation)
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What trust, allow and block say of a source, one bit for each service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Entry {
+    trust: u16,
+    allow: u16,
+    block: u16,
+    padding: u16,
+}
+
+impl Entry {
+    pub const NONE: Self = Self::new(0, 0, 0);
+
+    pub const fn new(trust: u16, allow: u16, block: u16) -> Self {
+        Self { trust, allow, block, padding: 0 }
+    }
+
+    /// What both say: the entry of a network inside another one.
+    pub const fn union(self, other: Self) -> Self {
+        Self::new(self.trust | other.trust, self.allow | other.allow, self.block | other.block)
+    }
+
+    #[inline(always)]
+    pub const fn trusts(self, id: ServiceId) -> bool {
+        self.trust & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn allows(self, id: ServiceId) -> bool {
+        self.allow & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn blocks(self, id: ServiceId) -> bool {
+        self.block & id.bit() != 0
+    }
+}

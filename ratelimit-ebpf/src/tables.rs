@@ -1,0 +1,185 @@
+//! The maps, and what the decision sees of them. Nothing else touches a map.
+
+use core::{
+    cell::Cell,
+    intrinsics::{AtomicOrdering, atomic_cxchg},
+};
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
+    helpers::generated::bpf_ktime_get_coarse_ns,
+    macros::btf_map,
+    programs::XdpContext,
+};
+use aya_log_ebpf::warn;
+use ratelimit_common::{
+    Action, Address, Entry, Event, Moment, Parsed, Reason, SERVICES, Secret, ServiceId, Set, Tables, Verdict,
+    bound::opaque,
+    event::{TALLIES, Tally, tally_index},
+    map::{CELLS_PER_LINE, DEFAULT_LINES, ENTRY_KEY_LEN, EVENT_BUFFER_BYTES, MAX_ENTRIES, entry_key},
+};
+
+/// Which of the two sets is in force: the lowest bit.
+#[btf_map]
+static EPOCH: Array<u32, 1> = Array::new();
+#[btf_map]
+static SETS: Array<Set, 2> = Array::new();
+/// trust, allow and block; the first two bytes of a key name the set.
+#[btf_map]
+static ENTRIES: LpmTrie<[u8; ENTRY_KEY_LEN], Entry, MAX_ENTRIES> = LpmTrie::new();
+#[btf_map]
+static SECRET: Array<Secret, 1> = Array::new();
+/// The limiter's cells, in lines; the controller chooses how many.
+#[btf_map]
+static CELLS: Array<[u32; CELLS_PER_LINE], DEFAULT_LINES, { ratelimit_common::map::MMAPABLE }> = Array::new();
+#[btf_map]
+static TALLIES_OF: PerCpuArray<Tally, TALLIES> = PerCpuArray::new();
+/// Connections each service admitted on this processor.
+#[btf_map]
+static ADMITTED: PerCpuArray<[u32; SERVICES], 1> = PerCpuArray::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, EVENT_BUFFER_BYTES> = RingBuf::new();
+/// Until when each reason has used up its events on this processor.
+#[btf_map]
+static EVENTS_SPENT: PerCpuArray<[u64; REASONS], 1> = PerCpuArray::new();
+
+/// Whether events are sampled at all.
+#[unsafe(no_mangle)]
+static SAMPLE_EVENTS: Global<u8> = Global::new(1);
+/// Whether a full event buffer is reported through aya-log.
+#[unsafe(no_mangle)]
+static LOG_DIAGNOSTICS: Global<u8> = Global::new(0);
+
+/// Places for reasons: a power of two, so that a mask shows the verifier the bound.
+const REASONS: usize = Reason::COUNT.next_power_of_two();
+/// Events of one reason that a quiet processor may send at once.
+const EVENT_BURST: u64 = 16;
+
+/// One run's view of the maps: the epoch is read once, the clock at most once.
+pub struct Gate {
+    epoch: u32,
+    set: &'static Set,
+    secret: &'static Secret,
+    now: Cell<u64>,
+}
+
+impl Gate {
+    #[inline(always)]
+    pub fn open() -> Option<Self> {
+        let epoch = *EPOCH.get(0)? & 1;
+        Some(Self { epoch, set: SETS.get(epoch)?, secret: SECRET.get(0)?, now: Cell::new(0) })
+    }
+
+    #[inline(always)]
+    pub fn count(&self, parsed: &Parsed, verdict: Verdict, action: Action) {
+        let index = tally_index(verdict.reason, verdict.service, parsed.family);
+        if let Some(tally) = TALLIES_OF.get_ptr_mut(index) {
+            // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+            let tally = unsafe { &mut *tally };
+            match action {
+                Action::Pass => tally.passed += 1,
+                Action::Drop => tally.dropped += 1,
+            }
+        }
+    }
+
+    /// Sends an event if the reason has one to spare: at any flood rate at most one an interval.
+    #[inline(always)]
+    pub fn sample(&self, parsed: &Parsed, verdict: Verdict, context: &XdpContext) {
+        let wanted = verdict.reason.refuses() || verdict.reason.is_new_connection();
+        if !wanted || SAMPLE_EVENTS.load() == 0 || self.set.event_interval_ns == 0 {
+            return;
+        }
+        let now = self.now().0;
+        if !self.spend_event(verdict.reason, now) {
+            return;
+        }
+        match EVENTS.reserve(0) {
+            Some(mut slot) => {
+                slot.write(Event::new(parsed, verdict, Moment(now), context.ingress_ifindex() as u32));
+                slot.submit(0);
+            }
+            None if LOG_DIAGNOSTICS.load() != 0 => warn!(context, "the event buffer is full, an event is lost"),
+            None => {}
+        }
+    }
+
+    #[inline(always)]
+    fn spend_event(&self, reason: Reason, now: u64) -> bool {
+        let Some(spent) = EVENTS_SPENT.get_ptr_mut(0) else {
+            return false;
+        };
+        // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+        let spent = unsafe { &mut (&mut *spent)[opaque(reason as u64) as usize % REASONS] };
+        let start = (*spent).max(now);
+        if start - now > (EVENT_BURST - 1) * self.set.event_interval_ns {
+            return false;
+        }
+        *spent = start + self.set.event_interval_ns;
+        true
+    }
+}
+
+impl Tables for Gate {
+    #[inline(always)]
+    fn set(&self) -> &Set {
+        self.set
+    }
+
+    #[inline(always)]
+    fn entry(&self, source: Address) -> Entry {
+        let key = Key::new(ENTRY_KEY_LEN as u32 * 8, entry_key(self.epoch, source));
+        ENTRIES.get(&key).copied().unwrap_or(Entry::NONE)
+    }
+
+    #[inline(always)]
+    fn secret(&self) -> &Secret {
+        self.secret
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Moment {
+        if self.now.get() == 0 {
+            // SAFETY: the helper takes nothing and has no precondition.
+            self.now.set(unsafe { bpf_ktime_get_coarse_ns() });
+        }
+        Moment(self.now.get())
+    }
+
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<u32> {
+        // SAFETY: an aligned word of the map; other processors write it only as a whole.
+        cell(index).map(|cell| unsafe { cell.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
+        match cell(index) {
+            // SAFETY: an aligned word of the map.
+            Some(cell) => unsafe { atomic_cxchg::<u32, ORDER, ORDER>(cell, seen, new).1 },
+            None => true,
+        }
+    }
+
+    #[inline(always)]
+    fn count_admitted(&self, service: ServiceId) -> u32 {
+        let Some(counts) = ADMITTED.get_ptr_mut(0) else {
+            return 1;
+        };
+        // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+        let counts = unsafe { &mut *counts };
+        let count = &mut counts[opaque(service.index() as u64) as usize % SERVICES];
+        *count = count.wrapping_add(1);
+        *count
+    }
+}
+
+#[inline(always)]
+fn cell(index: u32) -> Option<*mut u32> {
+    let line = CELLS.get_ptr_mut(index / CELLS_PER_LINE as u32)?;
+    let place = opaque(index.into()) as usize % CELLS_PER_LINE;
+    // SAFETY: `place` is inside the line.
+    Some(unsafe { line.cast::<u32>().add(place) })
+}
