@@ -57,6 +57,21 @@ pub struct Parsed {
     pub reason: Reason,
 }
 
+impl Parsed {
+    /// A new connection as a frame would show it, for asking about one that has not come yet.
+    pub const fn connection(source: Address, destination: Address, port: u16) -> Self {
+        Self {
+            source,
+            destination,
+            source_port: 0,
+            port,
+            family: if source.is_v4() { Family::V4 } else { Family::V6 },
+            scope: Scope::Service,
+            reason: Reason::Admitted,
+        }
+    }
+}
+
 /// How much of a frame its reason hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

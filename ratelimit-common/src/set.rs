@@ -226,6 +226,14 @@ impl Set {
         (0..=u16::MAX).filter(move |port| self.ports[usize::from(*port)] & id.bit() != 0)
     }
 
+    /// An address and a port that a service claims: where a connection to it would go.
+    pub fn destination_of(&self, id: ServiceId) -> Option<(Address, u16)> {
+        let claims = |services: u64| services & u64::from(id.bit()) != 0;
+        let local = self.locals.iter().flatten().find(|local| claims(local.services)).map(|local| local.address);
+        let network = || self.networks.iter().find(|place| claims(place.services)).map(|place| place.network);
+        Some((local.or_else(network)?, self.ports_of(id).next()?))
+    }
+
     /// Sets what services own addresses belong to. At most half of the places can be used.
     ///
     /// # Errors

@@ -1,0 +1,249 @@
+//! What the controller and its clients say to each other: HTTP and JSON on a Unix socket.
+//!
+//! | method and path | asks | answers |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/events` | | one [`Event`] a line (NDJSON), as they come |
+//! | `GET /v1/events?recent=N` | | `[Event]`, the last N at most |
+//! | `GET /v1/explain?address=A&service=S` | | [`Explanation`] |
+//! | `PUT /v1/mode` | [`SetMode`] | [`ModeView`] |
+//! | `GET /v1/mode` | | [`ModeView`] |
+//! | `POST /v1/confirm` | | [`ModeView`] |
+//! | `GET /v1/limits` | | `[LimitView]` |
+//! | `PUT /v1/limits/SERVICE` | [`SetLimit`] | `[LimitView]` |
+//! | `DELETE /v1/limits/SERVICE` | | `[LimitView]` |
+//! | `GET /v1/entries/KIND` | | `[EntryView]` |
+//! | `POST /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
+//! | `DELETE /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
+//! | `GET /v1/config` | | [`ConfigView`] |
+//! | `POST /v1/reload` | | [`Reloaded`] |
+//! | `POST /v1/detach` | | [`Detached`] |
+//!
+//! Whatever is refused comes with status 4xx or 5xx and a [`Refused`].
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Burst, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
+
+/// Why a request was not carried out. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What is wrong and what to do, for a human.
+    pub error: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    /// False when the answer comes from the pinned maps because no controller runs.
+    pub controller: bool,
+    pub pid: Option<u32>,
+    /// Seconds since the controller started.
+    pub uptime_s: Option<u64>,
+    pub mode: ModeView,
+    pub config: Option<PathBuf>,
+    /// The last reload that was refused, while what was in force before stays in force.
+    pub config_error: Option<String>,
+    pub interfaces: Vec<InterfaceStatus>,
+    pub services: Vec<ServiceStatus>,
+    /// Frames that belong to no service, by reason.
+    pub other: BTreeMap<String, Count>,
+    pub memory_bytes: u64,
+    pub entries: EntryCounts,
+    /// Counts the configurations put in force since the gate was made.
+    pub generation: u64,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    /// `native_frags`, `native` or `generic`; none if nothing is attached.
+    pub attached: Option<String>,
+    /// Why not in a better way.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub ports: Vec<u16>,
+    /// What holds: `observe` at any level wins.
+    pub mode: Mode,
+    /// By reason; only reasons that occurred.
+    pub counts: BTreeMap<String, Count>,
+    /// New connections that were let through.
+    pub admitted: u64,
+    /// Frames that were dropped.
+    pub refused: u64,
+    /// Frames that would have been dropped in enforce.
+    pub would_refuse: u64,
+}
+
+/// Frames, since the gate was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub passed: u64,
+    pub dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryCounts {
+    pub trust: usize,
+    pub allow: usize,
+    pub block: usize,
+}
+
+/// A sampled verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// RFC 3339, UTC, with milliseconds.
+    pub at: String,
+    pub reason: String,
+    /// `pass` or `drop`.
+    pub action: String,
+    pub mode: Mode,
+    pub service: Option<String>,
+    /// None where the frame did not show one.
+    pub source: Option<IpAddr>,
+    pub source_port: u16,
+    pub destination: Option<IpAddr>,
+    pub port: u16,
+    pub interface: String,
+}
+
+/// What would happen to the next connection of an address, service by service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub address: IpAddr,
+    /// False when the answer comes from the pinned maps because no controller runs.
+    pub controller: bool,
+    pub services: Vec<ServiceExplanation>,
+    /// The latest sampled verdicts about this address, newest first.
+    pub recent: Vec<Event>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceExplanation {
+    pub service: String,
+    pub mode: Mode,
+    pub reason: String,
+    /// The reason in a sentence.
+    pub meaning: String,
+    /// What enforce does with it.
+    pub refused: bool,
+    /// What happens in the mode that holds: `pass` or `drop`.
+    pub action: String,
+    /// Every trust, allow and block entry the address is in.
+    pub entries: Vec<EntryView>,
+    pub levels: Vec<LevelExplanation>,
+}
+
+/// How far a source or network is into a limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LevelExplanation {
+    pub level: Level,
+    /// The source or network that is counted.
+    pub counted: Network,
+    pub limit: Limit,
+    /// Connections of the burst that are used up now.
+    pub used: f64,
+    /// Milliseconds until one more connection is admitted; 0 if one is now.
+    pub wait_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetMode {
+    pub mode: Mode,
+    /// One service, or all.
+    pub service: Option<String>,
+    /// Back to what was before after this time.
+    #[serde(rename = "for")]
+    pub for_: Option<Duration>,
+    /// Back to what was before after this time unless confirmed.
+    pub confirm: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeView {
+    /// Of the gate as a whole.
+    pub mode: Mode,
+    /// Services with a mode of their own.
+    pub services: BTreeMap<String, Mode>,
+    /// RFC 3339: when the mode goes back to what was before.
+    pub until: Option<String>,
+    /// Whether that can still be averted with `ratelimit confirm`.
+    pub awaits_confirmation: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitView {
+    pub service: String,
+    pub level: Level,
+    /// Empty when off; the short window first.
+    pub limits: Vec<Limit>,
+    /// What the configuration file (or the default) says, where a command changed it.
+    pub configured: Option<Vec<Limit>>,
+    /// RFC 3339: when the change by command ends.
+    pub until: Option<String>,
+    /// Forged connections a second from random sources that the cells of this level absorb before honest
+    /// bursts lose more than one connection in a thousand. None for a whole service.
+    pub capacity_per_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetLimit {
+    pub level: Level,
+    pub rate: Option<Rate>,
+    pub burst: Option<Burst>,
+    /// Back to the configured limit after this time.
+    #[serde(rename = "for")]
+    pub for_: Option<Duration>,
+}
+
+/// A network to add to or remove from `trust`, `allow` or `block`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRequest {
+    pub network: Network,
+    /// Empty means all services.
+    #[serde(default)]
+    pub services: Vec<String>,
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryView {
+    pub kind: EntryKind,
+    pub network: Network,
+    /// Empty means all services.
+    pub services: Vec<String>,
+    pub note: Option<String>,
+    /// `config` or `command`.
+    pub by: String,
+    /// RFC 3339, for those added by command.
+    pub since: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// The whole effective configuration, changes by command included.
+    pub toml: String,
+    /// Only what differs from the built-in defaults.
+    pub changed: String,
+    pub origin: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Services and networks that differ from what was in force, a line each.
+    pub changes: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    pub interfaces: Vec<String>,
+}

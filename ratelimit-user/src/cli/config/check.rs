@@ -1,0 +1,129 @@
+//! `config check`: everything that is wrong, or what the configuration amounts to.
+
+use std::{path::Path, process::ExitCode};
+
+use serde::Serialize;
+
+use crate::config::{
+    ByteSize, Config, ConfigErrors, Destination, Diagnostic, Interfaces, Loaded, Mode, Origin, Service,
+};
+
+use crate::cli::{
+    context::Context,
+    limit, output,
+    table::{Align, Table, indented, number},
+};
+
+/// The answer in JSON, good or bad.
+#[derive(Debug, Serialize)]
+struct Report<'r> {
+    file: &'r Path,
+    /// False where there is no such file and the built-in defaults hold.
+    exists: bool,
+    good: bool,
+    errors: Vec<&'r Diagnostic>,
+    warnings: &'r [Diagnostic],
+    memory_bytes: Option<u64>,
+    services: &'r [Service],
+}
+
+pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode> {
+    match Config::load(file) {
+        Ok(loaded) if context.global.json => output::write_json(&good(file, &loaded))?,
+        Ok(loaded) => output::write(&text(file, &loaded))?,
+        Err(errors) if context.global.json => {
+            output::write_json(&bad(file, &errors))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(errors) => return Err(errors.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn good<'r>(file: &'r Path, loaded: &'r Loaded) -> Report<'r> {
+    Report {
+        file,
+        exists: loaded.origin != Origin::BuiltIn,
+        good: true,
+        errors: Vec::new(),
+        warnings: &loaded.warnings,
+        memory_bytes: Some(loaded.config.memory.bytes()),
+        services: &loaded.config.services,
+    }
+}
+
+fn bad<'r>(file: &'r Path, errors: &'r ConfigErrors) -> Report<'r> {
+    let errors = errors.iter().collect();
+    Report { file, exists: true, good: false, errors, warnings: &[], memory_bytes: None, services: &[] }
+}
+
+pub(in crate::cli) fn text(file: &Path, loaded: &Loaded) -> String {
+    let Loaded { config, warnings, origin } = loaded;
+    let file = file.display();
+    let mut out = match (origin, warnings.len()) {
+        (Origin::BuiltIn, _) => format!("{file} does not exist: the built-in defaults hold\n"),
+        (Origin::File(_), 0) => format!("{file} is good\n"),
+        (Origin::File(_), 1) => format!("{file} is good, with one warning\n"),
+        (Origin::File(_), count) => format!("{file} is good, with {count} warnings\n"),
+    };
+    if !warnings.is_empty() {
+        let warnings: Vec<String> = warnings.iter().map(Diagnostic::to_string).collect();
+        out.push_str(&format!("\n{}", indented(&warnings.join("\n"), 2)));
+    }
+    out.push_str(&format!("\n{}\n{}", facts(config), services(config)));
+    out
+}
+
+fn facts(config: &Config) -> String {
+    let interfaces = match &config.interfaces {
+        Interfaces::Auto => "those that hold a default route".to_owned(),
+        Interfaces::Named(names) => names.join(", "),
+    };
+    let mode = match config.mode {
+        Mode::Observe => "observe: nothing is dropped",
+        Mode::Enforce => "enforce",
+    };
+    let [trust, allow, block] = [config.trust.len(), config.allow.len(), config.block.len()];
+    let facts = [
+        ("interfaces", interfaces),
+        ("mode", mode.to_owned()),
+        ("lists", format!("trust {trust}, allow {allow}, block {block}")),
+        ("memory", format!("{}, whatever comes", config.memory)),
+    ];
+    facts.iter().map(|(name, value)| format!("{name:<10}  {value}\n")).collect()
+}
+
+fn services(config: &Config) -> String {
+    let mut table = Table::new(&[
+        ("service", Align::Left),
+        ("ports", Align::Left),
+        ("to", Align::Left),
+        ("mode", Align::Left),
+        ("source", Align::Left),
+        ("network", Align::Left),
+        ("whole service", Align::Left),
+    ]);
+    for service in &config.services {
+        let ports: Vec<String> = service.ports.iter().map(u16::to_string).collect();
+        let whole: Vec<_> = service.service.into_iter().collect();
+        table.row([
+            service.name.clone(),
+            ports.join(","),
+            destination(&service.to),
+            config.mode_of(service).to_string(),
+            limit::windows(&service.source),
+            limit::windows(&service.network),
+            limit::windows(&whole),
+        ]);
+    }
+    table.text()
+}
+
+fn destination(to: &Destination) -> String {
+    match to {
+        Destination::Local => "local".to_owned(),
+        Destination::Networks(networks) => {
+            networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `explain`: the next connection of an address, judged by the gate itself, and what would change the verdict.
+
+mod remedy;
+
+use std::{net::IpAddr, process::ExitCode, time::Duration};
+
+use clap::{Args, builder::NonEmptyStringValueParser};
+
+use crate::{
+    api::{EntryView, Explanation, ServiceExplanation},
+    config::Network,
+    offline,
+};
+
+use super::{
+    context::Context,
+    entry, events,
+    table::{Align, Table, indented, list, span},
+};
+
+/// An answer, but not the one the administrator hopes for.
+const WOULD_BE_REFUSED: u8 = 3;
+
+/// Show what would happen to the next connection of an address, why, and what would change it
+///
+/// The answer is the decision of the gate itself over what is in force now; nothing is charged. Ends with exit code 3
+/// if the address is refused by any service shown, or would be if that service enforced. Works without a controller
+/// too.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  ratelimit explain 192.0.2.4 --service smtp")]
+pub(super) struct Explain {
+    /// As in 192.0.2.4 or 2001:db8::4
+    #[arg(value_parser = address)]
+    pub address: IpAddr,
+    /// This service alone
+    #[arg(long, value_name = "SERVICE", value_parser = NonEmptyStringValueParser::new())]
+    pub service: Option<String>,
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "write one address, as in 192.0.2.4 or 2001:db8::4")
+}
+
+impl Explain {
+    pub fn run(&self, context: &Context<'_>) -> anyhow::Result<ExitCode> {
+        let service = self.service.as_deref();
+        let explanation = context.ask_or_offline(
+            |client| client.explain(self.address, service),
+            |paths| offline::explain(paths, self.address, service),
+        )?;
+        context.answer(&explanation, text)?;
+        let refused = explanation.services.iter().any(|service| service.refused);
+        Ok(if refused { ExitCode::from(WOULD_BE_REFUSED) } else { ExitCode::SUCCESS })
+    }
+}
+
+pub(super) fn text(explanation: &Explanation) -> String {
+    let mut out = format!("{}\n\n{}", headline(explanation), verdicts(&explanation.services));
+    let limits = limits(&explanation.services);
+    if !limits.is_empty() {
+        out.push_str(&format!("\n{}", limits.text()));
+    }
+    let entries = entries(&explanation.services);
+    if !entries.is_empty() {
+        out.push_str(&format!("\n{}", entries.text()));
+    }
+    let remedies = remedy::remedies(explanation);
+    if !remedies.is_empty() {
+        out.push_str(&format!("\nwhat would change it\n{}", indented(&remedies.join("\n"), 2)));
+    }
+    if !explanation.recent.is_empty() {
+        let recent: String = explanation.recent.iter().map(events::line).collect();
+        out.push_str(&format!("\nlatest sampled verdicts\n{}", indented(&recent, 2)));
+    }
+    out
+}
+
+fn headline(explanation: &Explanation) -> String {
+    let Explanation { address, services, .. } = explanation;
+    let names = |wanted: &dyn Fn(&ServiceExplanation) -> bool| {
+        let names: Vec<&str> =
+            services.iter().filter(|service| wanted(service)).map(|service| service.service.as_str()).collect();
+        list(&names)
+    };
+    let dropped = names(&|service| service.refused && service.action == "drop");
+    let observed = names(&|service| service.refused && service.action != "drop");
+    match (dropped.as_str(), observed.as_str()) {
+        ("", "") => format!("{address}: its next connection is let in to {}", names(&|_| true)),
+        (dropped, "") => format!("{address}: its next connection is refused on {dropped}"),
+        ("", observed) => format!("{address}: its next connection is let in; enforcing would refuse it on {observed}"),
+        (dropped, observed) => {
+            format!("{address}: its next connection is refused on {dropped}; enforcing would refuse it on {observed}")
+        }
+    }
+}
+
+fn verdicts(services: &[ServiceExplanation]) -> String {
+    let mut table = Table::new(&[
+        ("service", Align::Left),
+        ("mode", Align::Left),
+        ("verdict", Align::Left),
+        ("reason", Align::Left),
+        ("that is", Align::Left),
+    ]);
+    for service in services {
+        let verdict = match (service.refused, service.action.as_str()) {
+            (true, "drop") => "refused",
+            (true, _) => "would be refused",
+            (false, _) => "let in",
+        };
+        let ServiceExplanation { service, mode, reason, meaning, .. } = service;
+        table.row([service.clone(), mode.to_string(), verdict.to_owned(), reason.clone(), meaning.clone()]);
+    }
+    table.text()
+}
+
+fn limits(services: &[ServiceExplanation]) -> Table {
+    let mut table = Table::new(&[
+        ("service", Align::Left),
+        ("counted", Align::Left),
+        ("of one", Align::Left),
+        ("limit", Align::Left),
+        ("used", Align::Right),
+        ("next", Align::Left),
+    ]);
+    for service in services {
+        for level in &service.levels {
+            let next = match level.wait_ms {
+                0 => "now".to_owned(),
+                wait => format!("in {}", span(Duration::from_millis(wait))),
+            };
+            table.row([
+                service.service.clone(),
+                plain(level.counted),
+                level.level.to_string(),
+                level.limit.to_string(),
+                format!("{:.0} of {}", level.used, level.limit.burst),
+                next,
+            ]);
+        }
+    }
+    table
+}
+
+/// Every entry once, though each service brings it along.
+fn entries(services: &[ServiceExplanation]) -> Table {
+    let mut distinct: Vec<&EntryView> = Vec::new();
+    for entry in services.iter().flat_map(|service| &service.entries) {
+        if !distinct.contains(&entry) {
+            distinct.push(entry);
+        }
+    }
+    let mut table = Table::new(&[
+        ("entry", Align::Left),
+        ("network", Align::Left),
+        ("services", Align::Left),
+        ("by", Align::Left),
+        ("since", Align::Left),
+        ("note", Align::Left),
+    ]);
+    for entry in distinct {
+        table.row([
+            entry.kind.to_string(),
+            plain(entry.network),
+            entry::services(entry),
+            entry.by.clone(),
+            entry.since.clone().unwrap_or_default(),
+            entry.note.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// A network as it would be typed: one address without its prefix.
+fn plain(network: Network) -> String {
+    let whole = if network.is_ipv4() { 32 } else { 128 };
+    if network.prefix_len() == whole { network.address().to_string() } else { network.to_string() }
+}

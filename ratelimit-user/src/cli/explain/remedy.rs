@@ -1,0 +1,117 @@
+//! Which commands would change a verdict. Only such as do: `allow` lifts a block, but no limit.
+
+use std::net::IpAddr;
+
+use ratelimit_common::Reason;
+
+use crate::{
+    api::{EntryView, Explanation, LevelExplanation, ServiceExplanation},
+    config::{Burst, DEFAULT_CLOCK_TICK, EntryKind, Level, Limit, Network, Rate},
+};
+
+use super::plain;
+
+type Remedy = (String, &'static str);
+
+/// One a line, each with what it does.
+pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
+    let services = &explanation.services;
+    let with = |reasons: &[Reason]| -> Vec<&ServiceExplanation> {
+        let is_one = |service: &&ServiceExplanation| reasons.iter().any(|reason| reason.label() == service.reason);
+        services.iter().filter(is_one).collect()
+    };
+    let blocked = with(&[Reason::Blocked]);
+    let limited = with(&[Reason::SourceLimit, Reason::NetworkLimit]);
+    let address = explanation.address;
+
+    let mut commands = Vec::new();
+    if !blocked.is_empty() {
+        commands.extend(adding(EntryKind::Allow, address, &blocked, services, "lifts the block, limits stay"));
+        commands.extend(unblocking(&blocked));
+    }
+    if !limited.is_empty() {
+        commands.extend(limited.iter().filter_map(|service| raising(service)));
+        let effect = "for machines of your own: no limit, no list";
+        commands.extend(adding(EntryKind::Trust, address, &limited, services, effect));
+    }
+    if commands.is_empty() {
+        commands.extend(refusing(address, services));
+    }
+    let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    commands.iter().map(|(command, effect)| format!("{command:<width$}  {effect}")).collect()
+}
+
+/// Takes away the entries that block, where a command can.
+fn unblocking(blocked: &[&ServiceExplanation]) -> Vec<Remedy> {
+    let mut entries: Vec<&EntryView> = Vec::new();
+    for entry in blocked.iter().flat_map(|service| &service.entries) {
+        if entry.kind == EntryKind::Block && !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    let remedy = |entry: &EntryView| {
+        let network = plain(entry.network);
+        if entry.by == "config" {
+            (format!("take {network} out of `block` in the configuration, ratelimit reload"), "ends the block")
+        } else {
+            (format!("ratelimit block remove {network}"), "ends the block, for all services of the entry")
+        }
+    };
+    entries.into_iter().map(remedy).collect()
+}
+
+/// Doubles the limit that refuses. None where that is the long window, which no command changes, or where the
+/// double would be no valid limit.
+fn raising(service: &ServiceExplanation) -> Option<Remedy> {
+    let level = if service.reason == Reason::SourceLimit.label() { Level::Source } else { Level::Network };
+    let mut at_level = service.levels.iter().filter(|explained| explained.level == level);
+    let (LevelExplanation { limit, wait_ms, .. }, long) = (at_level.next()?, at_level.next());
+    if long.is_some_and(|long| long.wait_ms > *wait_ms) {
+        return None;
+    }
+    let doubled = Limit {
+        rate: Rate::new(u32::try_from(limit.rate.count() * 2).ok()?, limit.rate.period())?,
+        burst: Burst::new(limit.burst.get().checked_mul(2)?)?,
+    };
+    if doubled.problem(level, DEFAULT_CLOCK_TICK).is_some() {
+        return None;
+    }
+    let Limit { rate, burst } = doubled;
+    let name = &service.service;
+    let command = format!("ratelimit limit set {name} --level {level} --rate {rate} --burst {burst} --for 2h");
+    Some((command, "doubles the limit for everyone"))
+}
+
+/// Nothing refuses it: how to. An allowed or trusted address is not blocked by an entry more.
+fn refusing(address: IpAddr, services: &[ServiceExplanation]) -> Option<Remedy> {
+    let is_open = |service: &&ServiceExplanation| {
+        !service.refused && service.entries.iter().all(|entry| entry.kind == EntryKind::Block)
+    };
+    let open: Vec<&ServiceExplanation> = services.iter().filter(is_open).collect();
+    adding(EntryKind::Block, address, &open, services, "refuses its new connections")
+}
+
+/// Adds the address for some of the services. None where one of its own entries says otherwise: the controller
+/// refuses the contradiction.
+fn adding(
+    kind: EntryKind,
+    address: IpAddr,
+    some: &[&ServiceExplanation],
+    all: &[ServiceExplanation],
+    effect: &'static str,
+) -> Option<Remedy> {
+    let own = Network::host(address);
+    let contradicts = |entry: &EntryView| entry.network == own && entry.kind != kind;
+    if some.is_empty() || some.iter().any(|service| service.entries.iter().any(contradicts)) {
+        return None;
+    }
+    Some((format!("ratelimit {kind} add {address}{}", scope(some, all)), effect))
+}
+
+/// `--service` for each, or nothing if several were asked about and it is all of them.
+fn scope(some: &[&ServiceExplanation], all: &[ServiceExplanation]) -> String {
+    if all.len() > 1 && some.len() == all.len() {
+        return String::new();
+    }
+    some.iter().map(|service| format!(" --service {}", service.service)).collect()
+}

@@ -1,0 +1,174 @@
+//! What only shows when the parts of a configuration are seen together.
+
+use std::collections::HashMap;
+
+use super::diagnostic::Lines;
+use super::limit::Limit;
+use super::problem::{EntryProblem, LimitProblem, ServiceProblem};
+use super::read::{Draft, Findings, nearest, quoted};
+use super::{Config, Entry, EntryKind, Network, Scope, Service};
+
+pub(super) fn check(draft: &Draft, lines: &Lines<'_>, findings: &mut Findings) {
+    for service in &draft.config.services {
+        ports(draft, lines, service, findings);
+        limits(draft, service, findings);
+    }
+    let known = known_entries(draft, lines);
+    for kind in EntryKind::ALL {
+        for placed in placed_entries(draft, lines, kind) {
+            scope(draft, &placed, findings);
+            beside_others(&draft.config, &placed, &known, findings);
+        }
+    }
+}
+
+fn ports(draft: &Draft, lines: &Lines<'_>, service: &Service, findings: &mut Findings) {
+    for port in &service.ports {
+        let place_in = |name: &str| draft.ports_at.get(&(name.to_owned(), *port)).copied();
+        let to_of = |name: &str| draft.place(&format!("services.{name}.to"));
+        let Some(here) = place_in(&service.name).or_else(|| to_of(&service.name)) else { continue };
+        for other in &draft.config.services {
+            let clash = other.name != service.name && other.ports.contains(port) && other.to.overlaps(&service.to);
+            let there = place_in(&other.name).or_else(|| to_of(&other.name));
+            // Of two that the file writes, the later one is reported.
+            if !clash || there.is_some_and(|there| there > here) {
+                continue;
+            }
+            let line = there.map(|there| lines.position(there).line);
+            let problem = ServiceProblem::PortTaken { port: *port, service: other.name.clone(), line };
+            findings.error(here, format!("services.{}.ports", service.name), problem);
+        }
+    }
+}
+
+fn limits(draft: &Draft, service: &Service, findings: &mut Findings) {
+    let place = |level: &str| {
+        let key = format!("services.{}.{level}", service.name);
+        draft.place(&key).map(|at| (at, key))
+    };
+    for (level, limits) in [("source", &service.source), ("network", &service.network)] {
+        if let ([first, second], Some((at, key))) = (limits.as_slice(), place(level)) {
+            let (loose, tight) = if first.is_within(second) { (*second, *first) } else { (*first, *second) };
+            if tight.is_within(&loose) {
+                findings.warning(at, key, LimitProblem::NeverActs { loose, tight });
+            }
+        }
+    }
+    if let (Some((network, source_limit)), Some((at, key))) =
+        (smaller_network(service), place("network").or_else(|| place("source")))
+    {
+        findings.warning(at, key, LimitProblem::NetworkSmaller { network, source_limit });
+    }
+}
+
+/// A network limit that one source within its own limits can exceed.
+fn smaller_network(service: &Service) -> Option<(Limit, Limit)> {
+    let pairs = service.network.iter().flat_map(|network| service.source.iter().map(move |source| (*network, *source)));
+    let mut exceeding = pairs.filter(|(network, _)| {
+        let slower = service.source.iter().all(|source| network.rate < source.rate);
+        let shorter = service.source.iter().all(|source| network.burst < source.burst);
+        slower || shorter
+    });
+    exceeding.next()
+}
+
+/// An entry and where it stands.
+#[derive(Debug)]
+struct Placed<'d> {
+    kind: EntryKind,
+    entry: &'d Entry,
+    key: &'d str,
+    at: usize,
+    line: usize,
+}
+
+fn placed_entries<'d>(draft: &'d Draft, lines: &Lines<'_>, kind: EntryKind) -> Vec<Placed<'d>> {
+    let keys = draft.entry_keys.get(kind.name()).map_or(&[][..], Vec::as_slice);
+    let entries = draft.config.entries(kind).iter().zip(keys);
+    let placed = entries.map(|(entry, key)| {
+        let at = draft.place(&format!("{key}.network")).or_else(|| draft.place(key)).unwrap_or(0);
+        Placed { kind, entry, key, at, line: lines.position(at).line }
+    });
+    placed.collect()
+}
+
+fn known_entries<'d>(draft: &'d Draft, lines: &Lines<'_>) -> HashMap<Network, Vec<Placed<'d>>> {
+    let mut known: HashMap<Network, Vec<Placed<'d>>> = HashMap::new();
+    for kind in EntryKind::ALL {
+        for placed in placed_entries(draft, lines, kind) {
+            known.entry(placed.entry.network).or_default().push(placed);
+        }
+    }
+    known
+}
+
+fn scope(draft: &Draft, placed: &Placed<'_>, findings: &mut Findings) {
+    let Scope::Services(names) = &placed.entry.services else { return };
+    let key = format!("{}.services", placed.key);
+    for (index, name) in names.iter().enumerate() {
+        if draft.config.service(name).is_some() {
+            continue;
+        }
+        let known: Vec<String> = draft.config.services.iter().map(|service| service.name.clone()).collect();
+        let nearest = nearest(name, known.iter().cloned());
+        let at = draft.place(&format!("{key}[{index}]")).unwrap_or(placed.at);
+        findings.error(at, key.as_str(), EntryProblem::UnknownService { value: quoted(name), nearest, known });
+    }
+}
+
+/// Looks for entries of the same network and of networks around it. A network has at most 129
+/// prefixes, so this stays linear however long the lists are.
+fn beside_others(
+    config: &Config,
+    placed: &Placed<'_>,
+    known: &HashMap<Network, Vec<Placed<'_>>>,
+    findings: &mut Findings,
+) {
+    let network = placed.entry.network;
+    if placed.kind == EntryKind::Block && network.is_everything() {
+        findings.warning(placed.at, placed.key, EntryProblem::BlocksEverything { network });
+    }
+    let same = known.get(&network).into_iter().flatten().filter(|other| other.at < placed.at);
+    let clashing = same.filter(|other| overlap(config, &other.entry.services, &placed.entry.services));
+    // Of several the contradiction is worth more than the repetition.
+    if let Some(other) = clashing.max_by_key(|other| other.kind != placed.kind) {
+        let (kind, line) = (placed.kind, other.line);
+        if other.kind == kind {
+            findings.warning(placed.at, placed.key, EntryProblem::ListedTwice { kind, network, line });
+        } else {
+            let problem = EntryProblem::Contradiction { kind, network, other: other.kind, line };
+            findings.error(placed.at, placed.key, problem);
+        }
+        return;
+    }
+    let around = (0..network.prefix_len()).filter_map(|len| known.get(&network.widened(len)));
+    let covers = |other: &&Placed<'_>| {
+        outranks(other.kind, placed.kind) && covers(config, &other.entry.services, &placed.entry.services)
+    };
+    if let Some(other) = around.flatten().find(covers) {
+        let (kind, outer) = (placed.kind, other.entry.network);
+        let problem = EntryProblem::NeverActs { kind, network, other: other.kind, outer, line: other.line };
+        match kind {
+            EntryKind::Trust | EntryKind::Allow => findings.warning(placed.at, placed.key, problem),
+            EntryKind::Block => findings.error(placed.at, placed.key, problem),
+        }
+    }
+}
+
+/// Whether an address in `outer` is judged by it before `inner` is asked.
+fn outranks(outer: EntryKind, inner: EntryKind) -> bool {
+    match (outer, inner) {
+        (EntryKind::Trust, EntryKind::Allow | EntryKind::Block) | (EntryKind::Allow, EntryKind::Block) => true,
+        (EntryKind::Trust, EntryKind::Trust)
+        | (EntryKind::Allow, EntryKind::Trust | EntryKind::Allow)
+        | (EntryKind::Block, _) => false,
+    }
+}
+
+fn overlap(config: &Config, a: &Scope, b: &Scope) -> bool {
+    config.services.iter().any(|service| a.includes(&service.name) && b.includes(&service.name))
+}
+
+fn covers(config: &Config, outer: &Scope, inner: &Scope) -> bool {
+    config.services.iter().all(|service| outer.includes(&service.name) || !inner.includes(&service.name))
+}

@@ -1,0 +1,268 @@
+//! Everything that can be wrong with a configuration. A problem displays as what is wrong; its
+//! remedy is an instruction that says what to do.
+
+use std::time::Duration;
+
+use super::EntryKind;
+use super::grammar::{GrammarError, Network, Rate};
+use super::limit::{LONGEST_DRAIN, Level, Limit};
+use super::service::{LONGEST_SERVICE_NAME, MOST_SERVICES};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub enum Problem {
+    File(#[from] FileProblem),
+    Key(#[from] KeyProblem),
+    Value(#[from] ValueProblem),
+    Service(#[from] ServiceProblem),
+    Limit(#[from] LimitProblem),
+    Entry(#[from] EntryProblem),
+}
+
+impl Problem {
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::File(problem) => problem.remedy(),
+            Self::Key(problem) => problem.remedy(),
+            Self::Value(problem) => problem.remedy(),
+            Self::Service(problem) => problem.remedy(),
+            Self::Limit(problem) => problem.remedy(),
+            Self::Entry(problem) => problem.remedy(),
+        }
+    }
+}
+
+/// The file as a whole, or its TOML.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileProblem {
+    #[error("no such file")]
+    Missing,
+    #[error("cannot be read: {error}")]
+    Unreadable { error: String },
+    #[error("too large for a configuration")]
+    TooLarge,
+    #[error("not UTF-8 text")]
+    NotUtf8,
+    #[error("broken TOML: {message}")]
+    Syntax { message: String, remedy: String },
+}
+
+impl FileProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Missing => "create the file, or name none to run with the built-in defaults".into(),
+            Self::Unreadable { .. } => "check the path and its permissions".into(),
+            Self::TooLarge => "check the path: this is no configuration".into(),
+            Self::NotUtf8 => "save the file as UTF-8".into(),
+            Self::Syntax { remedy, .. } => remedy.clone(),
+        }
+    }
+}
+
+/// Keys and the types of their values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    #[error("unknown key")]
+    Unknown { nearest: Option<&'static str>, known: &'static [&'static str] },
+    #[error("the key {key} is missing")]
+    Missing { key: &'static str, example: &'static str },
+    #[error("must be {expected}, not {found}")]
+    Type { expected: &'static str, found: &'static str, example: &'static str },
+}
+
+impl KeyProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            Self::Unknown { nearest: None, known } => format!("remove it; known here: {}", known.join(", ")),
+            Self::Missing { example, .. } => format!("add it, as in {example}"),
+            Self::Type { example, .. } => format!("write it as in {example}"),
+        }
+    }
+}
+
+/// A value that is wrong whatever else the file says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueProblem {
+    #[error("{value} is {}", error.problem())]
+    Grammar { value: String, error: GrammarError },
+    #[error("{value} is out of range")]
+    OutOfRange { value: String, lowest: String, highest: String },
+    #[error("{value} is written twice")]
+    Repeated { value: String },
+    #[error("an empty list")]
+    Empty { remedy: &'static str },
+    #[error("{value} is not the name of a network interface")]
+    InterfaceName { value: String },
+    #[error("{value} is not an absolute path")]
+    RelativePath { value: String },
+    #[error("the path is too long for a socket")]
+    SocketPathTooLong { most: usize },
+    #[error("not a note of one line and at most {most} characters")]
+    Note { most: usize },
+}
+
+impl ValueProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Grammar { error, .. } => error.remedy(),
+            Self::OutOfRange { lowest, highest, .. } => format!("write {lowest} to {highest}"),
+            Self::Repeated { .. } => "remove one of the two".into(),
+            Self::Empty { remedy } => (*remedy).into(),
+            Self::InterfaceName { .. } => {
+                "write interfaces = \"auto\", or a list of names as `ip link` shows them, as in [\"eth0\"]".into()
+            }
+            Self::RelativePath { .. } => "write the whole path, from / on".into(),
+            Self::SocketPathTooLong { most } => format!("write a path of at most {most} bytes"),
+            Self::Note { .. } => "shorten it, and leave out line breaks and other control characters".into(),
+        }
+    }
+}
+
+/// A service as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceProblem {
+    #[error("{value} is not the name of a service")]
+    Name { value: String },
+    #[error("a service without ports")]
+    NoPorts { nearest: Option<String> },
+    #[error("port {port} to the same destination belongs to {service} already ({})", place(*line))]
+    PortTaken { port: u16, service: String, line: Option<usize> },
+    #[error("service number {count}, but at most {MOST_SERVICES} fit")]
+    TooMany { count: usize },
+    #[error("no service is left")]
+    None,
+    #[error("the IPv{family} prefix of a source, /{source_len}, is shorter than that of its network, /{network_len}")]
+    PrefixOrder { family: u8, source_len: u8, network_len: u8 },
+}
+
+impl ServiceProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Name { .. } => {
+                format!("write at most {LONGEST_SERVICE_NAME} of the characters a-z, 0-9, - and _")
+            }
+            Self::NoPorts { nearest: Some(nearest) } => {
+                format!("did you mean services.{nearest}? A new service needs its ports, as in ports = [2525]")
+            }
+            Self::NoPorts { nearest: None } => "add the ports, as in ports = [2525]".into(),
+            Self::PortTaken { .. } => {
+                "give the port to one of the two, or separate their destinations with `to`".into()
+            }
+            Self::TooMany { .. } => {
+                "put ports with the same limits into one service, or switch a built-in one off with enabled = false"
+                    .into()
+            }
+            Self::None => "leave at least one service enabled".into(),
+            Self::PrefixOrder { network_len, .. } => {
+                format!("write a source prefix of at least {network_len}, or a shorter network prefix")
+            }
+        }
+    }
+}
+
+/// A rate and a burst that do not work together, or not at their level.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitProblem {
+    #[error("{value} is not a limit")]
+    Form { value: String },
+    #[error("{count} limits, but the {level} level holds at most {}", level.most_limits())]
+    TooMany { level: Level, count: usize },
+    #[error("{rate} is too fast for the {level} level")]
+    TooFast { rate: Rate, level: Level, fastest: u32 },
+    #[error("{rate} is too slow: no burst drains within {}", seconds(LONGEST_DRAIN))]
+    TooSlow { rate: Rate },
+    #[error(
+        "a burst of {} is too small for {}: the kernel clock ticks every {}",
+        limit.burst, limit.rate, seconds(*clock_tick)
+    )]
+    BurstTooSmall { limit: Limit, clock_tick: Duration, smallest: u64 },
+    #[error(
+        "a burst of {} at {} takes {} to drain, more than {}",
+        limit.burst, limit.rate, seconds(limit.drain()), seconds(LONGEST_DRAIN)
+    )]
+    DrainTooLong { limit: Limit, largest: u64 },
+    /// Only ever a warning.
+    #[error("the network limit {network} is smaller than the source limit {source_limit}")]
+    NetworkSmaller { network: Limit, source_limit: Limit },
+    /// Only ever a warning.
+    #[error("{loose} never acts beside {tight}")]
+    NeverActs { loose: Limit, tight: Limit },
+}
+
+impl LimitProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Form { .. } => "write { rate = \"300/min\", burst = 300 }, or \"off\"".into(),
+            Self::TooMany { level, .. } => match level.most_limits() {
+                1 => "keep one".into(),
+                most => format!("keep {most}, a short and a long window"),
+            },
+            Self::TooFast { fastest, .. } => format!("write a rate of at most {fastest}/s"),
+            Self::TooSlow { .. } => "write a rate of at least 2/day".into(),
+            Self::BurstTooSmall { smallest, .. } => format!("write a burst of at least {smallest}"),
+            Self::DrainTooLong { largest, .. } => {
+                format!("write a burst of at most {largest}, or a faster rate")
+            }
+            Self::NetworkSmaller { .. } => {
+                "one source alone can use up what its whole network may: write a larger network limit".into()
+            }
+            Self::NeverActs { .. } => {
+                "of two limits let one have the faster rate and the other the larger burst, or remove one".into()
+            }
+        }
+    }
+}
+
+/// The lists `trust`, `allow` and `block`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryProblem {
+    #[error("no service is called {value}")]
+    UnknownService { value: String, nearest: Option<String>, known: Vec<String> },
+    #[error("{network} stands in {kind} and in {other} (line {line})")]
+    Contradiction { kind: EntryKind, network: Network, other: EntryKind, line: usize },
+    /// An error for `block`, a warning for `allow`, which is merely superfluous then.
+    #[error("{kind} {network} can never act: it lies inside {other} {outer} (line {line})")]
+    NeverActs { kind: EntryKind, network: Network, other: EntryKind, outer: Network, line: usize },
+    /// Only ever a warning.
+    #[error("{network} stands in {kind} already (line {line})")]
+    ListedTwice { kind: EntryKind, network: Network, line: usize },
+    /// Only ever a warning.
+    #[error("{network} blocks every {} address that is neither trusted nor allowed", family(*network))]
+    BlocksEverything { network: Network },
+}
+
+impl EntryProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::UnknownService { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            Self::UnknownService { nearest: None, known, .. } => format!("write one of {}", known.join(", ")),
+            Self::Contradiction { .. } => "keep it in one of the two, or give them different services".into(),
+            Self::NeverActs { kind, other, .. } => {
+                format!("remove it from {kind}, or make the network in {other} smaller")
+            }
+            Self::ListedTwice { .. } => "remove one of the two".into(),
+            Self::BlocksEverything { .. } => "write a smaller network, or only the services it is meant for".into(),
+        }
+    }
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map_or_else(|| "built in".into(), |line| format!("line {line}"))
+}
+
+fn family(network: Network) -> &'static str {
+    if network.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// In the largest unit that leaves no fraction worth reading.
+fn seconds(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    match whole {
+        0 if duration.subsec_nanos().is_multiple_of(1_000_000) => format!("{} ms", duration.subsec_millis()),
+        0 => format!("{} µs", duration.subsec_micros()),
+        1..=119 => format!("{whole} s"),
+        120..=7_199 => format!("{} min", whole / 60),
+        _ => format!("{} h", whole / 3_600),
+    }
+}

@@ -1,0 +1,216 @@
+//! A configuration as TOML that reads back as the same configuration.
+
+use std::fmt::{self, Display, Write};
+
+use super::limit::Limit;
+use super::service::{DEFAULT_SERVICES, Destination, Prefix, Service};
+use super::{Config, Entry, EntryKind, Interfaces, Scope};
+
+pub(super) fn whole(config: &Config) -> String {
+    render(config, Extent::Whole)
+}
+
+pub(super) fn changed(config: &Config) -> String {
+    render(config, Extent::Changed)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    /// Only what reading would not fill in by itself.
+    Changed,
+}
+
+/// The lines under one table header; a table without lines is left out.
+#[derive(Debug)]
+struct Section {
+    extent: Extent,
+    lines: String,
+}
+
+impl Section {
+    fn new(extent: Extent) -> Self {
+        Self { extent, lines: String::new() }
+    }
+
+    fn set(&mut self, key: &str, value: impl Display) {
+        self.lines.push_str(&format!("{key} = {value}\n"));
+    }
+
+    fn set_unless_default<T: PartialEq>(&mut self, key: &str, value: &T, default: &T, text: impl Display) {
+        if self.extent == Extent::Whole || value != default {
+            self.set(key, text);
+        }
+    }
+
+    fn append_to(self, out: &mut String, header: &str) {
+        if self.lines.is_empty() {
+            return;
+        }
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        if !header.is_empty() {
+            out.push_str(&format!("[{header}]\n"));
+        }
+        out.push_str(&self.lines);
+    }
+}
+
+fn render(config: &Config, extent: Extent) -> String {
+    let mut out = String::new();
+    let default = Config::default();
+    let mut top = Section::new(extent);
+    let interfaces = interfaces(&config.interfaces);
+    top.set_unless_default("interfaces", &config.interfaces, &default.interfaces, interfaces);
+    top.set_unless_default("mode", &config.mode, &default.mode, Text(config.mode));
+    top.set_unless_default("memory", &config.memory, &default.memory, Text(config.memory));
+    let events = config.events_per_second;
+    top.set_unless_default("events_per_second", &events, &default.events_per_second, events);
+    for kind in EntryKind::ALL {
+        let entries = config.entries(kind);
+        top.set_unless_default(kind.name(), &entries, &default.entries(kind), entry_list(entries));
+    }
+    top.append_to(&mut out, "");
+
+    let mut paths = Section::new(extent);
+    let (ours, theirs) = (&config.paths, &default.paths);
+    for (key, path, default) in [
+        ("socket", &ours.socket, &theirs.socket),
+        ("pins", &ours.pins, &theirs.pins),
+        ("state", &ours.state, &theirs.state),
+    ] {
+        paths.set_unless_default(key, path, default, Text(path.display()));
+    }
+    paths.append_to(&mut out, "paths");
+
+    for (name, _) in DEFAULT_SERVICES {
+        if config.service(name).is_none() {
+            let mut absent = Section::new(extent);
+            absent.set("enabled", false);
+            absent.append_to(&mut out, &format!("services.{name}"));
+        }
+    }
+    for service in &config.services {
+        service_section(service, extent).append_to(&mut out, &format!("services.{}", service.name));
+    }
+    out
+}
+
+fn service_section(service: &Service, extent: Extent) -> Section {
+    let mut section = Section::new(extent);
+    let built_in = Service::built_in(&service.name);
+    let is_new = built_in.is_none();
+    let base = built_in.unwrap_or_else(|| Service::starting_point(&service.name, service.ports.clone()));
+    let ports = List(&service.ports);
+    if is_new {
+        section.set("ports", ports);
+    } else {
+        section.set_unless_default("ports", &service.ports, &base.ports, ports);
+    }
+    section.set_unless_default("to", &service.to, &base.to, destination(&service.to));
+    if let Some(mode) = service.mode {
+        section.set("mode", Text(mode));
+    }
+    section.set_unless_default("source", &service.source, &base.source, limits(&service.source));
+    section.set_unless_default("network", &service.network, &base.network, limits(&service.network));
+    let whole: Vec<Limit> = service.service.into_iter().collect();
+    section.set_unless_default("service", &service.service, &base.service, limits(&whole));
+    let (ours, theirs) = (service.source_prefix, base.source_prefix);
+    section.set_unless_default("source_prefix", &ours, &theirs, prefix(ours));
+    let (ours, theirs) = (service.network_prefix, base.network_prefix);
+    section.set_unless_default("network_prefix", &ours, &theirs, prefix(ours));
+    section
+}
+
+fn interfaces(interfaces: &Interfaces) -> String {
+    match interfaces {
+        Interfaces::Auto => Text("auto").to_string(),
+        Interfaces::Named(names) => texts(names),
+    }
+}
+
+fn destination(to: &Destination) -> String {
+    match to {
+        Destination::Local => Text("local").to_string(),
+        Destination::Networks(networks) => texts(networks),
+    }
+}
+
+fn limits(limits: &[Limit]) -> String {
+    let table = |limit: &Limit| format!("{{ rate = {}, burst = {} }}", Text(limit.rate), limit.burst);
+    match limits {
+        [] => Text("off").to_string(),
+        [one] => table(one),
+        several => List(&several.iter().map(table).collect::<Vec<_>>()).to_string(),
+    }
+}
+
+fn prefix(prefix: Prefix) -> String {
+    format!("{{ v4 = {}, v6 = {} }}", prefix.v4, prefix.v6)
+}
+
+/// One entry a line where there are any: lists grow, and a line is what people compare.
+fn entry_list(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "[]".into();
+    }
+    let mut out = String::from("[\n");
+    for entry in entries {
+        out.push_str(&format!("    {},\n", entry_value(entry)));
+    }
+    out.push(']');
+    out
+}
+
+fn entry_value(entry: &Entry) -> String {
+    let mut value = Text(entry.network).to_string();
+    if entry.services == Scope::All && entry.note.is_none() {
+        return value;
+    }
+    value.insert_str(0, "{ network = ");
+    if let Scope::Services(names) = &entry.services {
+        value.push_str(&format!(", services = {}", texts(names)));
+    }
+    if let Some(note) = &entry.note {
+        value.push_str(&format!(", note = {}", Text(note)));
+    }
+    value.push_str(" }");
+    value
+}
+
+fn texts<T: Display>(items: &[T]) -> String {
+    List(&items.iter().map(Text).collect::<Vec<_>>()).to_string()
+}
+
+#[derive(Debug)]
+struct List<'a, T>(&'a [T]);
+
+impl<T: Display> Display for List<'_, T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_char('[')?;
+        for (index, item) in self.0.iter().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(out, "{separator}{item}")?;
+        }
+        out.write_char(']')
+    }
+}
+
+/// A TOML basic string.
+#[derive(Debug)]
+struct Text<T>(T);
+
+impl<T: Display> Display for Text<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_char('"')?;
+        for character in self.0.to_string().chars() {
+            match character {
+                '"' | '\\' => write!(out, "\\{character}")?,
+                control if control.is_control() => write!(out, "\\u{:04X}", u32::from(control))?,
+                other => out.write_char(other)?,
+            }
+        }
+        out.write_char('"')
+    }
+}

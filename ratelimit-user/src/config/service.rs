@@ -1,0 +1,130 @@
+use serde::{Serialize, Serializer};
+
+use super::grammar::{Burst, Mode, Network, Period, Rate};
+use super::limit::Limit;
+
+/// A named set of ports and destinations with its limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Service {
+    pub name: String,
+    /// At least one, none twice, in the order written.
+    pub ports: Vec<u16>,
+    pub to: Destination,
+    /// `observe` here or in [`super::Config::mode`] wins.
+    pub mode: Option<Mode>,
+    /// At most two, a short and a long window; none is `off`.
+    pub source: Vec<Limit>,
+    /// At most two, a short and a long window; none is `off`.
+    pub network: Vec<Limit>,
+    /// Over all sources. Raises suspicion and refuses nobody; none is `off`.
+    pub service: Option<Limit>,
+    pub source_prefix: Prefix,
+    pub network_prefix: Prefix,
+}
+
+/// Whose connections a service judges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// This machine's own addresses, as they change.
+    Local,
+    /// Addresses behind this gateway. Never empty.
+    Networks(Vec<Network>),
+}
+
+/// How many leading bits of an address make one source, or one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Prefix {
+    pub v4: u8,
+    pub v6: u8,
+}
+
+pub const MOST_SERVICES: usize = 16;
+pub const LONGEST_SERVICE_NAME: usize = 31;
+
+const SMTP: &str = "smtp";
+const SMTP_PORT: u16 = 25;
+
+/// The built-in services in their order, with the IANA names.
+pub const DEFAULT_SERVICES: [(&str, u16); 8] = [
+    (SMTP, SMTP_PORT),
+    ("submissions", 465),
+    ("submission", 587),
+    ("imap", 143),
+    ("imaps", 993),
+    ("pop3", 110),
+    ("pop3s", 995),
+    ("sieve", 4190),
+];
+
+impl Service {
+    /// The built-in service of this name.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let (name, port) = DEFAULT_SERVICES.into_iter().find(|(known, _)| *known == name)?;
+        Some(Self::like(name, name, vec![port]))
+    }
+
+    /// What a service that is not built in starts from: mail between servers where port 25 is
+    /// among its ports, a client service otherwise.
+    pub fn starting_point(name: &str, ports: Vec<u16>) -> Self {
+        let model = if ports.contains(&SMTP_PORT) { SMTP } else { "submission" };
+        Self::like(model, name, ports)
+    }
+
+    fn like(model: &str, name: &str, ports: Vec<u16>) -> Self {
+        let (source, network) = match model {
+            SMTP => (per_minute(300, 300), per_minute(3000, 3000)),
+            "imap" | "imaps" => (per_minute(240, 300), per_minute(2400, 5000)),
+            "sieve" => (per_minute(60, 60), per_minute(240, 240)),
+            _ => (per_minute(120, 120), per_minute(1200, 2400)),
+        };
+        let (source_prefix, network_prefix) = if model == SMTP {
+            // All of Gmail's senders of a region share one /64: on port 25 that is a network.
+            (Prefix { v4: 32, v6: 128 }, Prefix { v4: 24, v6: 64 })
+        } else {
+            // One customer's host owns at least a /64, an end site a /56 or /48 (RIPE-690).
+            (Prefix { v4: 32, v6: 64 }, Prefix { v4: 24, v6: 48 })
+        };
+        Self {
+            name: name.to_owned(),
+            ports,
+            to: Destination::Local,
+            mode: None,
+            source: Vec::from_iter(source),
+            network: Vec::from_iter(network),
+            service: limit(1000, Period::Second, 5000),
+            source_prefix,
+            network_prefix,
+        }
+    }
+}
+
+fn per_minute(rate: u32, burst: u32) -> Option<Limit> {
+    limit(rate, Period::Minute, burst)
+}
+
+fn limit(rate: u32, period: Period, burst: u32) -> Option<Limit> {
+    Some(Limit { rate: Rate::new(rate, period)?, burst: Burst::new(burst)? })
+}
+
+impl Destination {
+    /// Whether one packet may be for both. This machine's own addresses are not known here: local
+    /// meets only local.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local, Self::Local) => true,
+            (Self::Networks(ours), Self::Networks(theirs)) => {
+                ours.iter().any(|our| theirs.iter().any(|their| our.overlaps(*their)))
+            }
+            (Self::Local, Self::Networks(_)) | (Self::Networks(_), Self::Local) => false,
+        }
+    }
+}
+
+impl Serialize for Destination {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Local => out.serialize_str("local"),
+            Self::Networks(networks) => networks.serialize(out),
+        }
+    }
+}

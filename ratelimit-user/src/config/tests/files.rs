@@ -1,0 +1,92 @@
+use std::fs;
+use std::path::Path;
+
+use crate::config::{Config, ConfigErrors, DEFAULT_PATH, Origin};
+
+const SHIPPED: &str = include_str!("../../../../ratelimit.toml");
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    let loaded = Config::parse(SHIPPED, "ratelimit.toml").expect("the shipped file is right");
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.warnings.is_empty());
+}
+
+/// A `#` directly before a word hides a setting; before a blank it begins a sentence.
+#[test]
+fn every_setting_of_the_shipped_file_stands_at_its_default() {
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|first: char| first.is_ascii_alphabetic()) => setting.to_owned(),
+        Some(_) | None => line.to_owned(),
+    };
+    let all: Vec<String> = SHIPPED.lines().map(uncomment).collect();
+    let loaded = Config::parse(&all.join("\n"), "ratelimit.toml").expect("every setting is right");
+    assert_eq!(loaded.config, Config::default());
+    for written in Config::default().to_toml().lines().filter(|line| !line.is_empty()) {
+        assert!(all.iter().any(|line| line == written), "the shipped file lacks: {written}");
+    }
+    for (index, line) in SHIPPED.lines().enumerate().filter(|(_, line)| uncomment(line) != **line) {
+        let mut one: Vec<&str> = SHIPPED.lines().collect();
+        let setting = uncomment(line);
+        one[index] = &setting;
+        let loaded = Config::parse(&one.join("\n"), "ratelimit.toml").expect("each setting is right alone");
+        assert_eq!(loaded.config, Config::default(), "{setting}");
+    }
+}
+
+#[test]
+fn a_file_is_read_from_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ratelimit.toml");
+    fs::write(&path, "events_per_second = 7\n").expect("written");
+    let loaded = Config::load(&path).expect("a configuration");
+    assert_eq!(loaded.config.events_per_second, 7);
+    assert_eq!(loaded.origin, Origin::File(path.clone()));
+    fs::write(&path, "mode = 1\n").expect("written");
+    let said = Config::load(&path).expect_err("refused").to_string();
+    assert!(said.starts_with(&format!("{}:1:8: mode: ", path.display())), "{said}");
+}
+
+fn said(path: &Path) -> String {
+    let errors: ConfigErrors = Config::load(path).expect_err("refused");
+    errors.to_string().replace(&path.display().to_string(), "FILE")
+}
+
+#[test]
+fn files_that_are_no_configuration() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ratelimit.toml");
+    assert_eq!(said(&path), "FILE: no such file\n    create the file, or name none to run with the built-in defaults");
+    assert_eq!(
+        said(directory.path()),
+        "FILE: cannot be read: Is a directory (os error 21)\n    check the path and its permissions"
+    );
+    fs::write(&path, b"# \xc3\xa4\n# \xe4\n").expect("written");
+    assert_eq!(said(&path), "FILE:2:3: not UTF-8 text\n    save the file as UTF-8");
+    assert_eq!(
+        said(Path::new("/dev/zero")),
+        "FILE: too large for a configuration\n    check the path: this is no configuration"
+    );
+}
+
+/// Only where no such file is installed can its absence be seen.
+#[test]
+fn without_the_default_file_the_defaults_hold() {
+    if Path::new(DEFAULT_PATH).exists() {
+        assert!(Config::load(Path::new(DEFAULT_PATH)).is_ok_and(|loaded| loaded.origin != Origin::BuiltIn));
+    } else {
+        let loaded = Config::load(Path::new(DEFAULT_PATH)).expect("the defaults");
+        assert_eq!((loaded.config, loaded.origin), (Config::default(), Origin::BuiltIn));
+    }
+}
+
+#[test]
+fn errors_serialize_with_their_words() {
+    let errors = Config::parse("mod = 1\n", "t.toml").expect_err("refused");
+    let json = serde_json::to_value(&errors).expect("serializes");
+    assert_eq!(
+        json,
+        serde_json::json!([{ "file": "t.toml", "line": 1, "column": 1, "key": "mod",
+            "problem": "unknown key", "remedy": "did you mean mode?" }])
+    );
+}

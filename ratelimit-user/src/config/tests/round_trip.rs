@@ -1,0 +1,194 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+
+use super::config;
+use crate::config::{
+    Burst, ByteSize, Config, DEFAULT_SERVICES, Destination, Entry, Interfaces, Limit, Mode, Network, Paths, Period,
+    Prefix, Rate, Scope, Service,
+};
+
+fn limit() -> impl Strategy<Value = Limit> {
+    let period = select(vec![Period::Second, Period::Minute, Period::Hour]);
+    (10..=1000_u32, period, 5..=240_u32).prop_map(|(rate, period, burst)| Limit {
+        rate: Rate::new(rate, period).expect("not zero"),
+        burst: Burst::new(burst).expect("not zero"),
+    })
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    (any::<IpAddr>(), 1..=32_u8)
+        .prop_map(|(address, prefix)| Network::truncated(address, prefix).expect("short enough"))
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    select(vec![Mode::Observe, Mode::Enforce])
+}
+
+fn prefixes() -> impl Strategy<Value = (Prefix, Prefix)> {
+    (1..=32_u8, 1..=32_u8, 1..=128_u8, 1..=128_u8)
+        .prop_map(|(a, b, c, d)| (Prefix { v4: a.max(b), v6: c.max(d) }, Prefix { v4: a.min(b), v6: c.min(d) }))
+}
+
+/// The destination comes from the first port, so that no two services meet.
+fn service(name: String, port: u16) -> impl Strategy<Value = Service> {
+    let networks = vec(0..=255_u8, 1..3).prop_map(move |hosts| {
+        let [high, low] = port.to_be_bytes();
+        let hosts = BTreeSet::from_iter(hosts);
+        let network = |host| Network::host(IpAddr::from([10, high, low, host]));
+        Destination::Networks(hosts.into_iter().map(network).collect())
+    });
+    let to = prop_oneof![Just(Destination::Local), networks];
+    let limits = || vec(limit(), 0..=2);
+    (to, option::of(mode()), limits(), limits(), option::of(limit()), prefixes()).prop_map(
+        move |(to, mode, source, network, service, (source_prefix, network_prefix))| Service {
+            name: name.clone(),
+            ports: vec![port, port + 1],
+            to,
+            mode,
+            source,
+            network,
+            service,
+            source_prefix,
+            network_prefix,
+        },
+    )
+}
+
+fn services() -> impl Strategy<Value = Vec<Service>> {
+    let built_in: Vec<Service> = DEFAULT_SERVICES.into_iter().filter_map(|(name, _)| Service::built_in(name)).collect();
+    let names = btree_set("[a-z0-9_-]{5,31}", 1..=8);
+    let new = names.prop_flat_map(|names| {
+        let numbered = names.into_iter().filter(|name| Service::built_in(name).is_none()).enumerate();
+        numbered.map(|(index, name)| service(name, 20_000 + 2 * index as u16)).collect::<Vec<_>>()
+    });
+    let changed: Vec<_> = (0_u16..)
+        .zip(built_in)
+        .map(|(index, built_in)| {
+            let other = service(built_in.name.clone(), 10_000 + 2 * index);
+            prop_oneof![Just(built_in), other]
+        })
+        .collect();
+    let kept = changed.prop_flat_map(|all| subsequence(all, 1..=8));
+    (kept, new).prop_map(|(mut kept, new)| {
+        kept.extend(new);
+        kept
+    })
+}
+
+/// Distinct networks, none inside another, dealt to the three lists.
+fn entries(names: Vec<String>) -> impl Strategy<Value = [Vec<Entry>; 3]> {
+    let scope = prop_oneof![Just(Scope::All), subsequence(names.clone(), 1..=names.len()).prop_map(Scope::Services),];
+    let note = option::of("[^\\p{Cc}]{0,40}");
+    vec((network(), scope, note, 0..3_usize), 0..12).prop_map(|drawn| {
+        let mut lists: [Vec<Entry>; 3] = Default::default();
+        let mut taken: Vec<Network> = Vec::new();
+        for (network, services, note, list) in drawn {
+            if taken.iter().all(|other| !other.overlaps(network)) {
+                taken.push(network);
+                lists[list].push(Entry { network, services, note });
+            }
+        }
+        lists
+    })
+}
+
+fn any_config() -> impl Strategy<Value = Config> {
+    let interfaces = prop_oneof![
+        Just(Interfaces::Auto),
+        btree_set("[a-z]{2,8}[0-9]{1,3}", 1..4).prop_map(|names| Interfaces::Named(names.into_iter().collect())),
+    ];
+    let path = || "/[^\\p{Cc}]{0,20}".prop_map(PathBuf::from);
+    let paths = (path(), path(), path()).prop_map(|(socket, pins, state)| Paths { socket, pins, state });
+    let with_entries = services().prop_flat_map(|services| {
+        let names = services.iter().map(|service| service.name.clone()).collect();
+        (Just(services), entries(names))
+    });
+    let memory = (1_u64 << 20..=1 << 30).prop_map(ByteSize::from_bytes);
+    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries).prop_map(
+        |(interfaces, mode, memory, events_per_second, paths, (services, [trust, allow, block]))| Config {
+            interfaces,
+            mode,
+            memory,
+            events_per_second,
+            trust,
+            allow,
+            block,
+            paths,
+            services,
+        },
+    )
+}
+
+fn mutated(text: &str, edits: &[(Index, String)]) -> String {
+    let mut text = text.to_owned();
+    for (place, insert) in edits {
+        let from = text.floor_char_boundary(place.index(text.len().max(1)));
+        let to = text.floor_char_boundary((from + insert.len()).min(text.len()));
+        text.replace_range(from..to, insert);
+    }
+    text
+}
+
+/// Whatever is said must be printable, and what is accepted must be stable.
+fn survives(text: &str) {
+    match Config::parse(text, "t.toml") {
+        Ok(loaded) => assert_eq!(config(&loaded.config.to_toml()), loaded.config),
+        Err(errors) => assert!(!errors.to_string().is_empty() && errors.iter().count() > 0),
+    }
+}
+
+#[test]
+fn the_defaults_change_nothing() {
+    assert_eq!(Config::default().changed(), "");
+    assert_eq!(config(&Config::default().to_toml()), Config::default());
+}
+
+#[test]
+fn only_changes_are_shown() {
+    let text = "mode = \"enforce\"
+trust = [
+    \"10.0.0.0/8\",
+    { network = \"192.0.2.1/32\", services = [\"smtp\"], note = \"say \\\"hi\\\"\" },
+]
+
+[services.sieve]
+enabled = false
+
+[services.smtp]
+source = \"off\"
+
+[services.mine]
+ports = [2525]
+mode = \"observe\"
+network = [{ rate = \"10/s\", burst = 50 }, { rate = \"1000/h\", burst = 500 }]
+";
+    assert_eq!(config(text).changed(), text);
+}
+
+proptest! {
+    #[test]
+    fn every_configuration_reads_back(original in any_config()) {
+        prop_assert_eq!(&config(&original.to_toml()), &original);
+        prop_assert_eq!(&config(&original.changed()), &original);
+        prop_assert!(serde_json::to_string(&original).is_ok());
+    }
+
+    #[test]
+    fn random_text_never_panics(text in "\\PC{0,200}|[\\[\\]{}=\"'.,#a-z0-9\n -]{0,200}") {
+        survives(&text);
+    }
+
+    #[test]
+    fn mutated_configurations_never_panic(
+        original in any_config(),
+        edits in vec((any::<Index>(), "[\\[\\]{}=\"'.,#a-z0-9/:\n é-]{0,6}"), 1..6),
+    ) {
+        survives(&mutated(&original.to_toml(), &edits));
+    }
+}

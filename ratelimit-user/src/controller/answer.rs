@@ -1,0 +1,256 @@
+//! What the controller answers when it is asked.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use ratelimit_common::{Address, map::LINE_BYTES};
+
+use super::{Controller, Rejection, services_of};
+use crate::{
+    api,
+    collision::Region,
+    config::{Config, EntryKind, Level, Limit, Loaded, Network, Origin, fold_address},
+    machine::ephemeral_ports_warning,
+    plane::Maps,
+    view,
+};
+
+/// Events that `explain` shows.
+const EXPLAINED_EVENTS: usize = 10;
+
+impl Controller {
+    pub fn status(&self) -> Result<api::Status, Rejection> {
+        let maps = self.plane.maps();
+        let set = maps.active_set().map_err(anyhow::Error::from)?;
+        let (services, other) = view::count(&set, &maps.tallies().map_err(anyhow::Error::from)?);
+        let entries = |kind| self.effective.entries(kind).len();
+        Ok(api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            controller: true,
+            pid: Some(std::process::id()),
+            uptime_s: Some(self.started.elapsed().as_secs()),
+            mode: self.mode_view(),
+            config: origin(&self.loaded),
+            config_error: self.config_error.clone(),
+            interfaces: self.interface_views(),
+            services,
+            other,
+            memory_bytes: memory_bytes(maps),
+            entries: api::EntryCounts {
+                trust: entries(EntryKind::Trust),
+                allow: entries(EntryKind::Allow),
+                block: entries(EntryKind::Block),
+            },
+            generation: set.generation,
+            warnings: self.warnings(),
+        })
+    }
+
+    fn interface_views(&self) -> Vec<api::InterfaceStatus> {
+        let view = |attached: &crate::attach::Attached| api::InterfaceStatus {
+            name: attached.interface.clone(),
+            attached: Some(attached.mode.label().to_owned()),
+            notes: attached.notes.clone(),
+        };
+        self.plane.attached().iter().map(view).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(ephemeral_ports_warning(&self.effective));
+        warnings
+    }
+
+    pub fn mode_view(&self) -> api::ModeView {
+        let gate = self.changes.modes.get("");
+        let latest = self.changes.modes.values().filter_map(|change| change.until_s).min();
+        api::ModeView {
+            mode: self.effective.mode,
+            services: self
+                .effective
+                .services
+                .iter()
+                .filter_map(|service| Some((service.name.clone(), service.mode?)))
+                .collect(),
+            until: gate.and_then(|change| change.until_s).or(latest).map(rfc3339),
+            awaits_confirmation: self.changes.modes.values().any(|change| change.awaits_confirmation),
+        }
+    }
+
+    pub fn limit_views(&self) -> Vec<api::LimitView> {
+        let mut views = Vec::new();
+        for service in &self.effective.services {
+            for level in [Level::Source, Level::Network, Level::Service] {
+                let change = self.changes.limits.iter().find(|change| {
+                    (change.service.as_str(), change.level) == (service.name.as_str(), level)
+                });
+                let limits = limits_of(&self.effective, &service.name, level);
+                views.push(api::LimitView {
+                    service: service.name.clone(),
+                    level,
+                    capacity_per_s: self.capacity(&service.name, level, &limits),
+                    limits,
+                    configured: change.map(|_| limits_of(&self.loaded.config, &service.name, level)),
+                    until: change.and_then(|change| change.until_s).map(rfc3339),
+                });
+            }
+        }
+        views
+    }
+
+    fn capacity(&self, service: &str, level: Level, limits: &[Limit]) -> Option<f64> {
+        let first = match level {
+            Level::Source => 0,
+            Level::Network => 2,
+            Level::Service => return None,
+        };
+        let place = self.layout.place(service)?;
+        let capacities = limits.iter().zip(&place.regions[first..]).map(|(limit, region)| {
+            Region {
+                cells: region.cells.into(),
+                rate_per_s: limit.rate.per_second(),
+                burst: limit.burst.get().into(),
+            }
+            .capacity()
+        });
+        capacities.reduce(f64::min)
+    }
+
+    pub fn entry_views(&self, kind: EntryKind) -> Vec<api::EntryView> {
+        let from_file = self.loaded.config.entries(kind).iter().map(|entry| api::EntryView {
+            kind,
+            network: entry.network,
+            services: services_of(&entry.services),
+            note: entry.note.clone(),
+            by: "config".to_owned(),
+            since: None,
+        });
+        let by_command = self.changes.entries.iter().filter(|added| added.kind == kind).map(|added| api::EntryView {
+            kind,
+            network: added.network,
+            services: added.services.clone(),
+            note: added.note.clone(),
+            by: "command".to_owned(),
+            since: Some(rfc3339(added.since_s)),
+        });
+        from_file.chain(by_command).collect()
+    }
+
+    pub fn config_view(&self) -> api::ConfigView {
+        api::ConfigView {
+            toml: self.effective.to_toml(),
+            changed: self.effective.changed(),
+            origin: origin(&self.loaded),
+        }
+    }
+
+    /// What would happen to the next connection of an address.
+    pub fn explain(&self, address: IpAddr, service: Option<&str>) -> Result<api::Explanation, Rejection> {
+        let address = fold_address(address);
+        let wanted = service.map(|name| self.known_service(name)).transpose()?;
+        let mut services = Vec::new();
+        for place in &self.layout.places {
+            if wanted.as_ref().is_some_and(|name| *name != place.name) {
+                continue;
+            }
+            let limits = |level| limits_of(&self.effective, &place.name, level);
+            let entries = self.entries_around(address, &place.name);
+            let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, entries);
+            services.extend(explained.map_err(anyhow::Error::from)?);
+        }
+        let recent = self.events.of_source(address, EXPLAINED_EVENTS);
+        Ok(api::Explanation { address, controller: true, services, recent })
+    }
+
+    fn entries_around(&self, address: IpAddr, service: &str) -> Vec<api::EntryView> {
+        let concerns = |entry: &api::EntryView| {
+            entry.network.contains_address(address)
+                && (entry.services.is_empty() || entry.services.iter().any(|name| name == service))
+        };
+        let kinds = [EntryKind::Trust, EntryKind::Allow, EntryKind::Block];
+        kinds.into_iter().flat_map(|kind| self.entry_views(kind)).filter(concerns).collect()
+    }
+}
+
+pub fn limits_of(config: &Config, service: &str, level: Level) -> Vec<Limit> {
+    let Some(service) = config.service(service) else {
+        return Vec::new();
+    };
+    match level {
+        Level::Source => service.source.clone(),
+        Level::Network => service.network.clone(),
+        Level::Service => service.service.into_iter().collect(),
+    }
+}
+
+pub fn known_service(config: &Config, name: &str) -> Result<String, Rejection> {
+    if config.service(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let distance = |service: &&crate::config::Service| strsim::damerau_levenshtein(&service.name, name);
+    let nearest = config.services.iter().min_by_key(distance).filter(|service| distance(service) <= 3);
+    let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    let hint = nearest.map_or_else(String::new, |service| format!("; did you mean {}?", service.name));
+    Err(Rejection::Unknown(format!("there is no service {name:?} ({}){hint}", names.join(", "))))
+}
+
+pub const fn kind_label(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Trust => "trust",
+        EntryKind::Allow => "allow",
+        EntryKind::Block => "block",
+    }
+}
+
+pub fn origin(loaded: &Loaded) -> Option<PathBuf> {
+    match &loaded.origin {
+        Origin::BuiltIn => None,
+        Origin::File(path) => Some(path.clone()),
+    }
+}
+
+/// What a change of configuration changed, a line each.
+pub fn differences(before: &Config, after: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    if before.mode != after.mode {
+        lines.push(format!("mode: {} -> {}", before.mode, after.mode));
+    }
+    if before.interfaces != after.interfaces {
+        lines.push("interfaces changed".to_owned());
+    }
+    if before.memory != after.memory {
+        lines.push(format!("memory: {} -> {} (the cells start empty)", before.memory, after.memory));
+    }
+    let by_name = |config: &Config| -> BTreeMap<String, crate::config::Service> {
+        config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
+    };
+    let (old, new) = (by_name(before), by_name(after));
+    lines.extend(new.keys().filter(|name| !old.contains_key(*name)).map(|name| format!("service {name}: new")));
+    lines.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("service {name}: gone")));
+    let changed = |name: &&String| new.get(*name).is_some_and(|service| old.get(*name) != Some(service));
+    lines.extend(old.keys().filter(changed).map(|name| format!("service {name}: changed")));
+    for kind in [EntryKind::Trust, EntryKind::Allow, EntryKind::Block] {
+        let networks = |config: &Config| -> Vec<Network> {
+            config.entries(kind).iter().map(|entry| entry.network).collect()
+        };
+        let (old, new) = (networks(before), networks(after));
+        let label = kind_label(kind);
+        lines.extend(new.iter().filter(|network| !old.contains(network)).map(|network| format!("{label}: + {network}")));
+        lines.extend(old.iter().filter(|network| !new.contains(network)).map(|network| format!("{label}: - {network}")));
+    }
+    lines
+}
+
+/// Memory of the cells, which is the one that is configured.
+pub fn memory_bytes(maps: &Maps) -> u64 {
+    u64::from(maps.lines()) * LINE_BYTES as u64
+}
+
+pub fn rfc3339(since_1970_s: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since_1970_s));
+    humantime::format_rfc3339_seconds(time.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+}

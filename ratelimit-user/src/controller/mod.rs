@@ -1,0 +1,345 @@
+//! The controller: what is configured, what commands changed, and the plane that carries it out.
+//!
+//! Every change takes the same way: the configuration with the changes on top is checked, compiled, put in
+//! force in one step, and only then remembered. Whatever fails on that way leaves everything as it was.
+
+mod answer;
+mod start;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Instant, SystemTime},
+};
+
+use ratelimit_common::{Moment, Set};
+use tokio::sync::watch;
+
+use crate::{
+    api,
+    changes::{AddedEntry, Changes, Ending, LimitChange, seconds},
+    compile::compile,
+    config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Level, Limit, Loaded, Mode, Network, Paths, Scope},
+    events::Events,
+    interface::{Interface, default_route_interfaces},
+    layout::Layout,
+    machine::Machine,
+    plane::{Pins, Plan, Plane, clock_tick, take_down},
+};
+
+pub use start::Options;
+
+/// Why a request was not carried out. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// What it names does not exist.
+    #[error("{0}")]
+    Unknown(String),
+    /// The request is right and the machine failed.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// The set in force, for those who name the services in events.
+pub type SharedSet = Arc<RwLock<Arc<Set>>>;
+
+#[derive(Debug)]
+pub struct Controller {
+    options: Options,
+    paths: Paths,
+    /// As the file says, flags included.
+    loaded: Loaded,
+    changes: Changes,
+    /// What is in force.
+    effective: Config,
+    machine: Machine,
+    layout: Layout,
+    interfaces: Vec<Interface>,
+    plane: Plane,
+    set: SharedSet,
+    events: Events,
+    /// Told when the maps are made anew.
+    plane_changed: watch::Sender<()>,
+    started: Instant,
+    /// The latest reload that was refused.
+    config_error: Option<String>,
+}
+
+impl Controller {
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    pub fn shared_set(&self) -> SharedSet {
+        Arc::clone(&self.set)
+    }
+
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Wakes when the maps are made anew.
+    pub fn plane_changes(&self) -> watch::Receiver<()> {
+        self.plane_changed.subscribe()
+    }
+
+    /// Brings cells that owe nothing up to date, before their time wraps.
+    pub fn sweep(&self, now: Moment) -> Result<(), Rejection> {
+        let maps = self.plane.maps();
+        let secret = maps.secret().map_err(anyhow::Error::from)?;
+        let swept = maps.cells().sweep(secret.ticks(now));
+        tracing::debug!(swept, "cells swept");
+        Ok(())
+    }
+
+    pub fn set_mode(&mut self, request: &api::SetMode) -> Result<api::ModeView, Rejection> {
+        let scope = match &request.service {
+            Some(service) => self.known_service(service)?,
+            None => String::new(),
+        };
+        let ends = match (request.for_, request.confirm) {
+            (None, None) => None,
+            (Some(time), None) => Some(Ending::After(time.as_std())),
+            (None, Some(time)) => Some(Ending::UnlessConfirmed(time.as_std())),
+            (Some(_), Some(_)) => {
+                return Err(Rejection::Invalid("--for and --confirm exclude each other: a confirmed mode stays".into()));
+            }
+        };
+        self.change(|changes| changes.set_mode(&scope, request.mode, ends))?;
+        Ok(self.mode_view())
+    }
+
+    pub fn confirm(&mut self) -> Result<api::ModeView, Rejection> {
+        let mut waiting = self.changes.clone();
+        if !waiting.confirm() {
+            return Err(Rejection::Invalid("nothing waits for a confirmation".into()));
+        }
+        self.change(|changes| *changes = waiting)?;
+        Ok(self.mode_view())
+    }
+
+    pub fn set_limit(&mut self, service: &str, request: &api::SetLimit) -> Result<Vec<api::LimitView>, Rejection> {
+        let name = self.known_service(service)?;
+        let mut limits = self.limits_of(&name, request.level);
+        let short = limits.first().copied();
+        let (rate, burst) =
+            (request.rate.or(short.map(|limit| limit.rate)), request.burst.or(short.map(|limit| limit.burst)));
+        let (Some(rate), Some(burst)) = (rate, burst) else {
+            return Err(Rejection::Invalid(format!(
+                "{name} has no {} limit: give both --rate and --burst to set one",
+                request.level
+            )));
+        };
+        let new = Limit { rate, burst };
+        match limits.first_mut() {
+            Some(first) => *first = new,
+            None => limits.push(new),
+        }
+        let until_s = request.for_.map(|time| seconds(SystemTime::now() + time.as_std()));
+        self.change(|changes| {
+            changes.limits.retain(|change| (change.service.as_str(), change.level) != (&name, request.level));
+            changes.limits.push(LimitChange { service: name.clone(), level: request.level, limits, until_s });
+        })?;
+        Ok(self.limit_views())
+    }
+
+    /// Back to the configured limits; all levels if none is named.
+    pub fn reset_limit(&mut self, service: &str, level: Option<Level>) -> Result<Vec<api::LimitView>, Rejection> {
+        let name = self.known_service(service)?;
+        self.change(|changes| {
+            changes
+                .limits
+                .retain(|change| change.service != name || level.is_some_and(|level| level != change.level));
+        })?;
+        Ok(self.limit_views())
+    }
+
+    pub fn add_entry(&mut self, kind: EntryKind, request: api::EntryRequest) -> Result<Vec<api::EntryView>, Rejection> {
+        let services = self.known_services(&request.services)?;
+        let since_s = seconds(SystemTime::now());
+        self.change(|changes| {
+            changes.entries.retain(|added| (added.kind, added.network) != (kind, request.network));
+            changes.entries.push(AddedEntry { kind, network: request.network, services, note: request.note, since_s });
+        })?;
+        Ok(self.entry_views(kind))
+    }
+
+    pub fn remove_entry(&mut self, kind: EntryKind, network: Network) -> Result<Vec<api::EntryView>, Rejection> {
+        let is_it = |added: &AddedEntry| (added.kind, added.network) == (kind, network);
+        if self.changes.entries.iter().any(is_it) {
+            self.change(|changes| changes.entries.retain(|added| !is_it(added)))?;
+            return Ok(self.entry_views(kind));
+        }
+        let kind_name = answer::kind_label(kind);
+        let in_file = |entry: &Entry| entry.network == network;
+        Err(if self.loaded.config.entries(kind).iter().any(in_file) {
+            Rejection::Invalid(format!(
+                "{network} is in {kind_name} by the configuration{}: remove it there, then `ratelimit reload`",
+                answer::origin(&self.loaded).map_or_else(String::new, |file| format!(" file {}", file.display()))
+            ))
+        } else {
+            Rejection::Unknown(format!("{network} is not in {kind_name}; `ratelimit {kind_name} show` lists what is"))
+        })
+    }
+
+    /// Reads the configuration anew. What is refused leaves everything in force, and is remembered.
+    pub fn reload(&mut self) -> Result<api::Reloaded, Rejection> {
+        let reloaded = self.try_reload();
+        self.config_error = reloaded.as_ref().err().map(ToString::to_string);
+        reloaded
+    }
+
+    fn try_reload(&mut self) -> Result<api::Reloaded, Rejection> {
+        let loaded = self.options.load().map_err(|errors| Rejection::Invalid(errors.to_string()))?;
+        let before = self.effective.clone();
+        let interfaces = find_interfaces(&loaded.config)?;
+        let changes = self.changes.clone();
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        self.put_in_force(loaded, changes, interfaces)?;
+        Ok(api::Reloaded { changes: answer::differences(&before, &self.effective), warnings })
+    }
+
+    /// Ends changes that have run out.
+    pub fn expire(&mut self) -> Result<(), Rejection> {
+        let mut changes = self.changes.clone();
+        if changes.expire(SystemTime::now()) {
+            tracing::info!("a change by command has run out");
+            self.change(|current| *current = changes)?;
+        }
+        Ok(())
+    }
+
+    /// Follows the machine's own addresses, and interfaces that went and came back.
+    pub fn follow_machine(&mut self) -> Result<(), Rejection> {
+        let machine = Machine::look(&self.loaded.config)?;
+        let interfaces: Vec<Interface> =
+            self.interfaces.iter().filter_map(|known| Interface::find(&known.name).ok()).collect();
+        let came_back = interfaces.iter().any(|found| {
+            self.interfaces.iter().any(|known| known.name == found.name && known.index != found.index)
+        });
+        if came_back {
+            tracing::warn!("an interface was made anew, attaching to it");
+            return self.put_in_force(self.loaded.clone(), self.changes.clone(), interfaces);
+        }
+        if machine != self.machine {
+            tracing::info!(addresses = machine.own_addresses.len(), "the machine's own addresses have changed");
+            self.machine = machine;
+            self.put_in_force(self.loaded.clone(), self.changes.clone(), self.interfaces.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the gate off every interface. The controller is of no use afterwards.
+    pub fn detach(&self) -> Result<api::Detached, Rejection> {
+        let interfaces = take_down(&Pins::at(&self.paths.pins)).map_err(anyhow::Error::from)?;
+        Ok(api::Detached { interfaces })
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Changes)) -> Result<(), Rejection> {
+        let mut changes = self.changes.clone();
+        change(&mut changes);
+        changes.modes.retain(|scope, change| change.until_s.is_some() || self.file_says(scope) != Some(change.mode));
+        self.put_in_force(self.loaded.clone(), changes, self.interfaces.clone())
+    }
+
+    /// The mode of the gate or of a service without changes by command.
+    fn file_says(&self, scope: &str) -> Option<Mode> {
+        match scope {
+            "" => Some(self.loaded.config.mode),
+            service => self.loaded.config.service(service)?.mode,
+        }
+    }
+
+    fn put_in_force(
+        &mut self,
+        loaded: Loaded,
+        changes: Changes,
+        interfaces: Vec<Interface>,
+    ) -> Result<(), Rejection> {
+        let effective = checked(changes.applied_to(&loaded.config))?;
+        let machine = Machine::look(&effective)?;
+        let in_force = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
+        let layout = Layout::plan(&effective, Some(&in_force));
+        let compiled = compile(&effective, &layout, &machine).map_err(|error| Rejection::Invalid(error.to_string()))?;
+        // Remembered first: what is in force but forgotten would be gone after a restart.
+        changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+        let put = if layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces
+        {
+            self.plane.put_in_force(compiled)
+        } else {
+            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces };
+            Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
+                self.plane = plane;
+                self.plane_changed.send_replace(());
+            })
+        };
+        if let Err(error) = put {
+            self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+            return Err(anyhow::Error::from(error).into());
+        }
+        let set = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
+        *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);
+        (self.loaded, self.changes, self.effective) = (loaded, changes, effective);
+        (self.machine, self.layout, self.interfaces) = (machine, layout, interfaces);
+        Ok(())
+    }
+
+    fn limits_of(&self, service: &str, level: Level) -> Vec<Limit> {
+        answer::limits_of(&self.effective, service, level)
+    }
+
+    fn known_service(&self, name: &str) -> Result<String, Rejection> {
+        answer::known_service(&self.effective, name)
+    }
+
+    fn known_services(&self, names: &[String]) -> Result<Vec<String>, Rejection> {
+        names.iter().map(|name| self.known_service(name)).collect()
+    }
+}
+
+/// Holds a changed configuration against the rules of a configuration file, so that no command can do what
+/// a file could not.
+fn checked(config: Config) -> Result<Config, Rejection> {
+    let loaded = Config::parse_for(&config.to_toml(), "with this change", clock_tick());
+    loaded.map(|_| config).map_err(|errors: ConfigErrors| {
+        let problems: Vec<String> = errors.iter().map(|error| error.problem.to_string()).collect();
+        Rejection::Invalid(problems.join("\n"))
+    })
+}
+
+/// The interfaces of a configuration.
+fn find_interfaces(config: &Config) -> Result<Vec<Interface>, Rejection> {
+    let names = match &config.interfaces {
+        Interfaces::Auto => default_route_interfaces().map_err(anyhow::Error::from)?,
+        Interfaces::Named(names) => names.clone(),
+    };
+    names.iter().map(|name| Interface::find(name).map_err(|error| Rejection::Failed(error.into()))).collect()
+}
+
+fn services_of(scope: &Scope) -> Vec<String> {
+    match scope {
+        Scope::All => Vec::new(),
+        Scope::Services(names) => names.clone(),
+    }
+}
+
+/// The paths of a configuration with those given on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct PathOverrides {
+    pub socket: Option<PathBuf>,
+    pub pins: Option<PathBuf>,
+    pub state: Option<PathBuf>,
+}
+
+impl PathOverrides {
+    pub fn applied_to(&self, paths: &Paths) -> Paths {
+        Paths {
+            socket: self.socket.clone().unwrap_or_else(|| paths.socket.clone()),
+            pins: self.pins.clone().unwrap_or_else(|| paths.pins.clone()),
+            state: self.state.clone().unwrap_or_else(|| paths.state.clone()),
+        }
+    }
+}

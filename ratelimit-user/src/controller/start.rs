@@ -1,0 +1,92 @@
+//! From nothing, or from what an earlier controller left in force, to a controller.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use super::{Controller, PathOverrides, checked, find_interfaces};
+use crate::{
+    changes::Changes,
+    compile::compile,
+    config::{Config, ConfigErrors, DEFAULT_PATH, Interfaces, Loaded, Mode},
+    events::Events,
+    layout::Layout,
+    machine::Machine,
+    plane::{Pins, Plan, Plane, clock_tick, set_in_force},
+};
+
+/// What the command line says; it goes before what the file says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub config: Option<PathBuf>,
+    /// Empty: as the file says. `auto`: those that hold a default route.
+    pub interfaces: Vec<String>,
+    pub mode: Option<Mode>,
+    pub paths: PathOverrides,
+    /// Leave the gate in force when a signal stops the controller.
+    pub keep: bool,
+}
+
+impl Options {
+    /// Reads the configuration as it is now.
+    pub fn load(&self) -> Result<Loaded, ConfigErrors> {
+        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        let mut loaded = Config::load_for(path, clock_tick())?;
+        let config = &mut loaded.config;
+        match self.interfaces.as_slice() {
+            [] => {}
+            [auto] if auto == "auto" => config.interfaces = Interfaces::Auto,
+            names => {
+                let mut names = names.to_vec();
+                names.sort();
+                names.dedup();
+                config.interfaces = Interfaces::Named(names);
+            }
+        }
+        config.mode = self.mode.unwrap_or(config.mode);
+        config.paths = self.paths.applied_to(&config.paths);
+        Ok(loaded)
+    }
+}
+
+impl Controller {
+    /// Puts the gate in force, over what is pinned if anything is.
+    pub fn start(options: Options) -> anyhow::Result<Self> {
+        let loaded = options.load()?;
+        let paths = loaded.config.paths.clone();
+        let interfaces = find_interfaces(&loaded.config)?;
+        let mut changes = Changes::load(&paths.state)?;
+        changes.expire(std::time::SystemTime::now());
+        let effective = checked(changes.applied_to(&loaded.config)).context(
+            "changes made by command contradict the configuration file; undo one of them \
+             (the changes are in changes.json in the state directory)",
+        )?;
+        let machine = Machine::look(&effective)?;
+        let pins = Pins::at(&paths.pins);
+        let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
+        let compiled = compile(&effective, &layout, &machine)?;
+        let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces })?;
+        let set = Arc::from(plane.maps().active_set()?);
+        Ok(Self {
+            options,
+            paths,
+            loaded,
+            changes,
+            effective,
+            machine,
+            layout,
+            interfaces,
+            plane,
+            set: Arc::new(RwLock::new(set)),
+            events: Events::default(),
+            plane_changed: watch::Sender::new(()),
+            started: Instant::now(),
+            config_error: None,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! `ratelimit run`: the controller as a process.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+pub use crate::controller::{Options, PathOverrides};
+use crate::{
+    config::Mode,
+    controller::Controller,
+    interface::AddressWatch,
+    lock::Lock,
+    plane::now,
+    preflight,
+    server::{self, Shared},
+};
+
+/// How often changes that end by themselves are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Cells are brought up to date long before their time wraps, at 78 h.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// Room for a copy or two of a set on the stack.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Runs until a signal or `ratelimit detach`.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let loaded = options.load()?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let paths = loaded.config.paths;
+    let keep = options.keep;
+    preflight::check(&paths.pins)?;
+    let _lock = Lock::take(&paths.socket)?;
+    let controller = Controller::start(options)?;
+    announce(&controller);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .context("starting the async runtime")?;
+    let controller = Arc::new(Mutex::new(controller));
+    let end = runtime.block_on(work(&controller, &paths.socket));
+    // A socket that is left behind would say that somebody listens.
+    if let Err(error) = std::fs::remove_file(&paths.socket) {
+        tracing::debug!(%error, "the socket is gone already");
+    }
+    match end? {
+        End::Detached => tracing::info!("detached: the mail ports are no longer judged"),
+        End::Signal if keep => tracing::info!("stopped; the gate stays in force, as --keep says"),
+        End::Signal => {
+            let detached = lock(&controller).detach()?;
+            tracing::info!(interfaces = detached.interfaces.join(", "), "stopped, and the gate with it");
+        }
+    }
+    Ok(())
+}
+
+enum End {
+    Signal,
+    Detached,
+}
+
+async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Result<End> {
+    let listener = server::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
+    let (leave, mut left) = watch::channel(false);
+    let served = tokio::spawn(server::serve(listener, Shared { controller: Arc::clone(controller), leave }));
+    let events = tokio::spawn(pump_events(Arc::clone(controller)));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut addresses = AddressWatch::new();
+    // An address that changed between the start and the watch would go unnoticed.
+    on_controller(controller, "following the machine's addresses", |controller| controller.follow_machine()).await;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = interval(SWEEP);
+    tracing::info!(socket = %socket.display(), "ready");
+
+    let end = loop {
+        tokio::select! {
+            _ = terminate.recv() => break End::Signal,
+            _ = interrupt.recv() => break End::Signal,
+            _ = hangup.recv() => on_controller(controller, "reloading", |controller| {
+                let reloaded = controller.reload()?;
+                tracing::info!(changes = reloaded.changes.len(), "reloaded");
+                Ok(())
+            }).await,
+            () = addresses.changed() => {
+                on_controller(controller, "following the machine's addresses", |controller| controller.follow_machine()).await;
+            }
+            _ = tick.tick() => on_controller(controller, "ending what has run out", Controller::expire).await,
+            _ = sweep.tick() => on_controller(controller, "sweeping the cells", |controller| {
+                controller.sweep(now())
+            }).await,
+            _ = left.changed() => {
+                // Lets the answer to the client out.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                break End::Detached;
+            }
+        }
+    };
+    served.abort();
+    events.abort();
+    Ok(end)
+}
+
+/// Does something that may block, and says so if it fails: what is in force stays in force.
+async fn on_controller<F>(controller: &Arc<Mutex<Controller>>, what: &'static str, act: F)
+where
+    F: FnOnce(&mut Controller) -> Result<(), crate::controller::Rejection> + Send + 'static,
+{
+    let controller = Arc::clone(controller);
+    match tokio::task::spawn_blocking(move || act(&mut lock(&controller))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("{what} failed, what was in force stays in force: {error}"),
+        Err(error) => tracing::error!("{what} failed: {error}"),
+    }
+}
+
+/// Takes events out of the kernel's buffer, and out of the new one when the maps are made anew.
+async fn pump_events(controller: Arc<Mutex<Controller>>) {
+    let (events, set, mut plane) = {
+        let controller = lock(&controller);
+        (controller.events().clone(), controller.shared_set(), controller.plane_changes())
+    };
+    loop {
+        plane.mark_unchanged();
+        let buffer = lock(&controller).plane().open_events();
+        let set = Arc::clone(&set);
+        let pumped = async {
+            let buffer = buffer.map_err(io::Error::other)?;
+            let set = move || Some(Arc::clone(&set.read().unwrap_or_else(PoisonError::into_inner)));
+            events.clone().pump(buffer, set).await
+        };
+        tokio::select! {
+            Err(error) = pumped => {
+                tracing::error!(%error, "events cannot be read; judging goes on");
+                if plane.changed().await.is_err() {
+                    return;
+                }
+            }
+            changed = plane.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+fn announce(controller: &Controller) {
+    for attached in controller.plane().attached() {
+        let how = if attached.replaced { "taken over without a gap" } else { "attached" };
+        tracing::info!(interface = attached.interface, mode = %attached.mode, "{how}");
+        for note in &attached.notes {
+            tracing::info!(interface = attached.interface, "{note}");
+        }
+    }
+    match controller.mode_view().mode {
+        Mode::Observe => tracing::info!("observe: everything is judged and counted, nothing is dropped"),
+        Mode::Enforce => tracing::info!("enforce: what is over its limits is dropped"),
+    }
+}
+
+fn lock(controller: &Mutex<Controller>) -> std::sync::MutexGuard<'_, Controller> {
+    controller.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,112 @@
+//! What works on the pins alone, when no controller runs.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::{Context as _, bail};
+use ratelimit_common::{Address, ServiceId, Set, map::LINE_BYTES};
+
+use crate::{
+    api,
+    changes::Changes,
+    compile,
+    config::{Mode, Paths, fold_address},
+    events,
+    lock::Lock,
+    plane::{Maps, Pins, open_in_force, take_down},
+    view,
+};
+
+pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
+    let pins = Pins::at(&paths.pins);
+    let maps = open_in_force(&pins)?;
+    let set = maps.active_set()?;
+    let (services, other) = view::count(&set, &maps.tallies()?);
+    let interfaces = pins.linked_interfaces().context("listing the links")?;
+    let attached = |name: &String| {
+        let index = nix::net::if_::if_nametoindex(name.as_str()).ok()?;
+        Some(crate::attach::attached_mode(index).ok()??.to_string())
+    };
+    Ok(api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        controller: false,
+        pid: None,
+        uptime_s: None,
+        mode: mode_view(&set),
+        config: None,
+        config_error: None,
+        interfaces: interfaces
+            .iter()
+            .map(|name| api::InterfaceStatus { name: name.clone(), attached: attached(name), notes: Vec::new() })
+            .collect(),
+        services,
+        other,
+        memory_bytes: u64::from(maps.lines()) * LINE_BYTES as u64,
+        entries: api::EntryCounts::default(),
+        generation: set.generation,
+        warnings: vec!["no controller runs: the gate judges on by what was last in force".to_owned()],
+    })
+}
+
+pub fn explain(paths: &Paths, address: IpAddr, service: Option<&str>) -> anyhow::Result<api::Explanation> {
+    let maps = open_in_force(&Pins::at(&paths.pins))?;
+    let set = maps.active_set()?;
+    let wanted = service.map(|name| place_of(&set, name)).transpose()?;
+    let address = fold_address(address);
+    let mut services = Vec::new();
+    for (id, _) in set.services().filter(|(id, _)| wanted.is_none_or(|wanted| wanted == *id)) {
+        services.extend(view::explain(&maps, Address::from(address), id, |_| Vec::new(), Vec::new())?);
+    }
+    Ok(api::Explanation { address, controller: false, services, recent: Vec::new() })
+}
+
+/// Changes the mode in the pinned maps, and remembers it for the next controller.
+pub fn set_mode(paths: &Paths, mode: Mode, service: Option<&str>) -> anyhow::Result<api::ModeView> {
+    let _lock = Lock::take(&paths.socket)?;
+    let mut maps = open_in_force(&Pins::at(&paths.pins))?;
+    let set = maps.active_set()?;
+    let id = service.map(|name| place_of(&set, name)).transpose()?;
+    let mut changes = Changes::load(&paths.state)?;
+    changes.set_mode(service.unwrap_or_default(), mode, None);
+    changes.save(&paths.state)?;
+    change_mode(&mut maps, mode, id)?;
+    Ok(mode_view(&*maps.active_set()?))
+}
+
+/// A service's own mode cannot be told apart from the gate's in the maps, so a change of the gate changes
+/// them all; a controller that starts again puts each service's own mode back.
+fn change_mode(maps: &mut Maps, mode: Mode, id: Option<ServiceId>) -> anyhow::Result<()> {
+    let mode = compile::mode(mode);
+    maps.change_active(|set| match id {
+        Some(id) => set.set_mode(Some(id), mode),
+        None => {
+            let ids: Vec<ServiceId> = set.services().map(|(id, _)| id).collect();
+            for id in ids.into_iter().map(Some).chain([None]) {
+                set.set_mode(id, mode);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+pub fn detach(paths: &Paths) -> anyhow::Result<api::Detached> {
+    let _lock = Lock::take(&paths.socket)?;
+    Ok(api::Detached { interfaces: take_down(&Pins::at(&paths.pins))? })
+}
+
+fn mode_view(set: &Set) -> api::ModeView {
+    let gate = events::mode(set.mode(None));
+    let own = |(id, service): (ServiceId, &ratelimit_common::Service)| {
+        let mode = events::mode(set.mode(Some(id)));
+        (mode != gate).then(|| (service.name().to_owned(), mode))
+    };
+    let services: BTreeMap<String, Mode> = set.services().filter_map(own).collect();
+    api::ModeView { mode: gate, services, until: None, awaits_confirmation: false }
+}
+
+fn place_of(set: &Set, name: &str) -> anyhow::Result<ServiceId> {
+    let Some((id, _)) = set.services().find(|(_, service)| service.name() == name) else {
+        let names: Vec<&str> = set.services().map(|(_, service)| service.name()).collect();
+        bail!("there is no service {name:?} ({})", names.join(", "));
+    };
+    Ok(id)
+}

@@ -1,0 +1,87 @@
+//! The limiter's cells, mapped into memory.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use aya::maps::MapData;
+use ratelimit_common::{
+    Ticks,
+    limit::{MAX_DRAIN_NS, SKEW, TICK_NS},
+    map::CELLS_PER_LINE,
+};
+
+const LONGEST_DEBT: u32 = (MAX_DRAIN_NS / TICK_NS) as u32 + SKEW;
+/// A quarter of the time in which a cell could wrap.
+const LONG_IDLE: u32 = LONGEST_DEBT / 2;
+
+/// The cells of a plane, shared with the kernel.
+#[derive(Debug)]
+pub struct Cells {
+    start: NonNull<AtomicU32>,
+    count: usize,
+}
+
+// SAFETY: the memory is shared with the kernel anyway and every access is atomic.
+unsafe impl Send for Cells {}
+// SAFETY: as above.
+unsafe impl Sync for Cells {}
+
+impl Cells {
+    /// Maps the cells of a table of `lines`.
+    pub fn map(table: &MapData, lines: u32) -> io::Result<Self> {
+        let count = lines as usize * CELLS_PER_LINE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice, of a map whose size is `count` cells.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                count * size_of::<AtomicU32>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                table.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        Ok(Self { start, count })
+    }
+
+    pub fn get(&self, index: u32) -> Option<u32> {
+        Some(self.all().get(index as usize)?.load(Ordering::Relaxed))
+    }
+
+    /// Brings cells that have owed nothing for long to the present, so that none is ever so old that it
+    /// looks new again: a cell's time wraps after 78 h. Returns how many were.
+    pub fn sweep(&self, now: Ticks) -> usize {
+        let mut swept = 0;
+        for cell in self.all() {
+            let seen = cell.load(Ordering::Relaxed);
+            let behind = now.0.wrapping_sub(seen);
+            let owes = seen.wrapping_sub(now.0) <= LONGEST_DEBT;
+            if behind > LONG_IDLE && !owes {
+                // Lost to the kernel: then the cell is in use, and not old.
+                swept += usize::from(cell.compare_exchange(seen, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok());
+            }
+        }
+        swept
+    }
+
+    fn all(&self) -> &[AtomicU32] {
+        // SAFETY: `count` cells are mapped from `start` for as long as `self` lives; atomics may be shared
+        // with the kernel, which writes them only as whole words.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`, which nobody refers to any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<AtomicU32>()) };
+    }
+}

@@ -1,0 +1,209 @@
+//! The maps of one plane, opened by their pins.
+
+use std::{io, path::Path};
+
+use aya::maps::{
+    Array, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key,
+};
+use ratelimit_common::{
+    Address, Entry, SERVICES, Secret, Set,
+    event::{TALLIES, Tally},
+    map::{ENTRY_KEY_LEN, ENTRY_KEY_SET_BITS, entry_key},
+};
+
+use super::{cells::Cells, wire::Wire};
+use crate::{
+    compile::{Compiled, key},
+    config::Network,
+};
+
+type EntryKey = [u8; ENTRY_KEY_LEN];
+
+/// The maps of one plane.
+pub struct Maps {
+    epoch: Array<MapData, u32>,
+    sets: Array<MapData, Wire<Set>>,
+    entries: LpmTrie<MapData, EntryKey, Wire<Entry>>,
+    secret: Array<MapData, Wire<Secret>>,
+    tallies: PerCpuArray<MapData, Wire<Tally>>,
+    cells: Cells,
+    lines: u32,
+}
+
+impl Maps {
+    pub fn open(plane: &Path) -> Result<Self, MapError> {
+        let map = |name| MapData::from_pin(plane.join(name));
+        let cells = map("CELLS")?;
+        let lines = cells.info()?.max_entries();
+        Ok(Self {
+            epoch: Array::try_from(Map::Array(map("EPOCH")?))?,
+            sets: Array::try_from(Map::Array(map("SETS")?))?,
+            entries: LpmTrie::try_from(Map::LpmTrie(map("ENTRIES")?))?,
+            secret: Array::try_from(Map::Array(map("SECRET")?))?,
+            tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
+            cells: Cells::map(&cells, lines).map_err(MapError::IoError)?,
+            lines,
+        })
+    }
+
+    /// Opens the event buffer of a plane.
+    pub fn open_events(plane: &Path) -> Result<RingBuf<MapData>, MapError> {
+        RingBuf::try_from(Map::RingBuf(MapData::from_pin(plane.join("EVENTS"))?))
+    }
+
+    pub fn lines(&self) -> u32 {
+        self.lines
+    }
+
+    pub fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
+    pub fn secret(&self) -> Result<Secret, MapError> {
+        Ok(self.secret.get(&0, 0)?.0)
+    }
+
+    pub fn put_secret(&mut self, secret: Secret) -> Result<(), MapError> {
+        self.secret.set(0, Wire(secret), 0)
+    }
+
+    /// The number of the set in force.
+    pub fn epoch(&self) -> Result<u32, MapError> {
+        Ok(self.epoch.get(&0, 0)? & 1)
+    }
+
+    /// The set in force.
+    pub fn active_set(&self) -> Result<Box<Set>, MapError> {
+        Ok(Box::new(self.sets.get(&self.epoch()?, 0)?.0))
+    }
+
+    /// What the set in force says of a source.
+    pub fn entry(&self, source: Address) -> Result<Entry, MapError> {
+        let key = Key::new(ENTRY_KEY_LEN as u32 * 8, entry_key(self.epoch()?, source));
+        match self.entries.get(&key, 0) {
+            Ok(entry) => Ok(entry.0),
+            Err(MapError::KeyNotFound) => Ok(Entry::NONE),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fills the set that is not in force, then flips: all of it becomes visible at once.
+    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), MapError> {
+        let Compiled { mut set, entries } = compiled;
+        let active = self.epoch()?;
+        let inactive = active ^ 1;
+        set.generation = self.sets.get(&active, 0)?.0.generation + 1;
+        self.replace_entries(inactive, &entries)?;
+        self.sets.set(inactive, wire(&*set), 0)?;
+        self.epoch.set(0, inactive, 0)?;
+        wait_for_running_programs();
+        Ok(())
+    }
+
+    /// Changes the modes in the set in force, in place. For when no controller runs: everything else in the
+    /// set stays as it is, so there is nothing that could be seen half-changed.
+    pub fn change_active(&mut self, change: impl FnOnce(&mut Set)) -> Result<(), MapError> {
+        let mut set = self.active_set()?;
+        change(&mut set);
+        self.sets.set(self.epoch()?, wire(&*set), 0)
+    }
+
+    fn replace_entries(&mut self, set: u32, entries: &[(Network, Entry)]) -> Result<(), MapError> {
+        let of_set = |key: &EntryKey| key[1] == (set & 1) as u8;
+        let stale: Vec<Key<EntryKey>> =
+            self.entries.keys().filter(|key| key.as_ref().map_or(true, |key| of_set(&key.data()))).collect::<Result<_, _>>()?;
+        for key in stale {
+            match self.entries.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (network, entry) in entries {
+            let (address, prefix) = key(*network);
+            let key = Key::new(ENTRY_KEY_SET_BITS + u32::from(prefix), entry_key(set, address));
+            self.entries.insert(&key, Wire(*entry), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Every tally, summed over the processors.
+    pub fn tallies(&self) -> Result<Vec<Tally>, MapError> {
+        self.tallies
+            .iter()
+            .map(|values| {
+                Ok(values?.iter().fold(Tally::default(), |sum, Wire(one)| Tally {
+                    passed: sum.passed + one.passed,
+                    dropped: sum.dropped + one.dropped,
+                }))
+            })
+            .collect()
+    }
+
+    /// Carries the counts of an older plane over.
+    pub fn put_tallies(&mut self, tallies: &[Tally]) -> Result<(), MapError> {
+        if tallies.len() != TALLIES {
+            return Ok(());
+        }
+        let processors = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+        for (index, tally) in tallies.iter().enumerate().filter(|(_, tally)| **tally != Tally::default()) {
+            let mut values = vec![Wire(Tally::default()); processors];
+            values[0] = Wire(*tally);
+            let values = PerCpuValues::try_from(values).map_err(MapError::IoError)?;
+            self.tallies.set(index as u32, values, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maps").field("lines", &self.lines).finish_non_exhaustive()
+    }
+}
+
+/// Whether the pinned maps of a plane have the shapes this program was built for; aya reuses a pin unseen.
+pub fn shapes_match(plane: &Path, lines: u32) -> bool {
+    use aya::maps::MapType::{Array, LpmTrie, PerCpuArray, RingBuf};
+    use ratelimit_common::{Event, Reason, map};
+
+    let (word, line) = (size_of::<u32>(), map::LINE_BYTES);
+    let spent = size_of::<u64>() * Reason::COUNT.next_power_of_two();
+    let expected = [
+        ("EPOCH", Array, word, word, 1),
+        ("SETS", Array, word, size_of::<Set>(), 2),
+        ("ENTRIES", LpmTrie, word + ENTRY_KEY_LEN, size_of::<Entry>(), map::MAX_ENTRIES),
+        ("SECRET", Array, word, size_of::<Secret>(), 1),
+        ("CELLS", Array, word, line, lines as usize),
+        ("TALLIES_OF", PerCpuArray, word, size_of::<Tally>(), TALLIES),
+        ("ADMITTED", PerCpuArray, word, word * SERVICES, 1),
+        ("EVENTS", RingBuf, 0, 0, map::EVENT_BUFFER_BYTES),
+        ("EVENTS_SPENT", PerCpuArray, word, spent, 1),
+    ];
+    const _: () = assert!(size_of::<Event>().is_multiple_of(8));
+    expected.into_iter().all(|(name, kind, key, value, entries)| {
+        MapInfo::from_pin(plane.join(name)).is_ok_and(|info| {
+            info.map_type().is_ok_and(|found| found == kind)
+                && info.key_size() as usize == key
+                && info.value_size() as usize == value
+                && info.max_entries() as usize == entries
+        })
+    })
+}
+
+fn wire<T>(value: &T) -> &Wire<T> {
+    // SAFETY: `Wire` is transparent over its field.
+    unsafe { &*std::ptr::from_ref(value).cast() }
+}
+
+/// Returns when every program run that may have read the old epoch is over.
+fn wait_for_running_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // MEMBARRIER_CMD_GLOBAL waits for an RCU grace period, and XDP programs run inside RCU read sections.
+    // SAFETY: takes three integers and touches no memory of ours.
+    let waited = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if waited != 0 {
+        // Refused on nohz_full kernels. No run of a program lasts this long.
+        tracing::debug!(error = %io::Error::last_os_error(), "membarrier refused, waiting instead");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,230 @@
+//! The data plane: the program, its maps, its links, all pinned, so that they outlive the controller.
+
+mod cells;
+mod live;
+mod maps;
+mod object;
+mod pins;
+mod wire;
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, MapError, RingBuf},
+};
+use ratelimit_common::{Moment, Secret, Set};
+
+use crate::{
+    attach::{AttachError, Attached, attach, detach},
+    compile::Compiled,
+    interface::{Interface, InterfaceError},
+    layout::Layout,
+};
+
+pub use cells::Cells;
+pub use live::LiveTables;
+pub use maps::Maps;
+pub use pins::Pins;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    #[error("this binary was built without its eBPF object: build it with `cargo xtask build`")]
+    NoObject,
+    #[error("nothing is pinned at {}: no gate is in force there", .0.display())]
+    NothingPinned(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Pins { path: PathBuf, source: io::Error },
+    #[error("loading the gate: {}", crate::describe(.0))]
+    Load(#[from] aya::EbpfError),
+    #[error("the gate's maps: {}", crate::describe(.0))]
+    Map(#[from] MapError),
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error("no random numbers for the secret: {0}")]
+    Random(io::Error),
+}
+
+/// A plane in force, with what is attached.
+#[derive(Debug)]
+pub struct Plane {
+    pins: Pins,
+    number: u64,
+    maps: Maps,
+    attached: Vec<Attached>,
+    _programs: Ebpf,
+}
+
+/// What a plane is raised from.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    pub layout: &'a Layout,
+    pub compiled: Compiled,
+    pub interfaces: &'a [Interface],
+}
+
+impl Plane {
+    /// Puts a plan in force: over the maps that are pinned if they fit, else over new ones. Either way the
+    /// program is replaced in its link, so that no packet passes unjudged.
+    pub fn raise(pins: &Pins, plan: Plan<'_>) -> Result<Self, PlaneError> {
+        let before = pins.in_force().map_err(|source| at(pins.root(), source))?;
+        let kept = before.filter(|number| {
+            let plane = pins.plane(*number);
+            maps::shapes_match(&plane, plan.layout.lines)
+                && Maps::open(&plane)
+                    .and_then(|maps| maps.active_set())
+                    .is_ok_and(|set| set.generation == 0 || plan.layout.fits(&set))
+        });
+        let number = match kept {
+            Some(number) => number,
+            None => {
+                let newest = pins.planes().map_err(|source| at(pins.root(), source))?.last().copied();
+                newest.unwrap_or(0) + 1
+            }
+        };
+        let directory = pins.plane(number);
+        make_directory(&directory)?;
+        make_directory(&pins.links())?;
+        let mut programs = load(&directory, plan.layout.lines)?;
+        let mut maps = Maps::open(&directory)?;
+        if kept.is_none() {
+            maps.put_secret(new_secret()?)?;
+            if let Some(older) = before {
+                carry_over(&pins.plane(older), &mut maps);
+            }
+        }
+        maps.put_in_force(plan.compiled)?;
+
+        let mut attached = Vec::new();
+        for interface in plan.interfaces {
+            attached.push(attach(&mut programs, interface, &pins.link(&interface.name))?);
+        }
+        let plane = Self { pins: pins.clone(), number, maps, attached, _programs: programs };
+        plane.remove_leftovers(plan.interfaces)?;
+        Ok(plane)
+    }
+
+    /// Puts a set in force in the same maps. The layout must be the one the plane was raised with.
+    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), PlaneError> {
+        Ok(self.maps.put_in_force(compiled)?)
+    }
+
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    pub fn open_events(&self) -> Result<RingBuf<MapData>, PlaneError> {
+        Ok(Maps::open_events(&self.pins.plane(self.number))?)
+    }
+
+    /// Links of interfaces that are no longer wanted, and planes that are no longer used.
+    fn remove_leftovers(&self, wanted: &[Interface]) -> Result<(), PlaneError> {
+        let list = |source| at(self.pins.root(), source);
+        for name in self.pins.linked_interfaces().map_err(list)? {
+            if !wanted.iter().any(|interface| interface.name == name) {
+                detach(&self.pins.link(&name))?;
+            }
+        }
+        for number in self.pins.planes().map_err(list)? {
+            if number != self.number {
+                self.pins.remove_plane(number).map_err(list)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the gate off every interface and removes all pins. Returns the interfaces.
+pub fn take_down(pins: &Pins) -> Result<Vec<String>, PlaneError> {
+    let list = |source| at(pins.root(), source);
+    let interfaces = pins.linked_interfaces().map_err(list)?;
+    let planes = pins.planes().map_err(list)?;
+    if interfaces.is_empty() && planes.is_empty() {
+        return Err(PlaneError::NothingPinned(pins.root().to_path_buf()));
+    }
+    for interface in &interfaces {
+        detach(&pins.link(interface))?;
+    }
+    for number in planes {
+        pins.remove_plane(number).map_err(list)?;
+    }
+    match fs::remove_dir(pins.links()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&pins.links(), error)),
+        Ok(()) | Err(_) => Ok(interfaces),
+    }
+}
+
+/// The maps in force, for when no controller runs.
+pub fn open_in_force(pins: &Pins) -> Result<Maps, PlaneError> {
+    let number = pins.in_force().map_err(|source| at(pins.root(), source))?;
+    let number = number.ok_or_else(|| PlaneError::NothingPinned(pins.root().to_path_buf()))?;
+    Ok(Maps::open(&pins.plane(number))?)
+}
+
+/// The set in force, if any: what a new layout has to respect.
+pub fn set_in_force(pins: &Pins) -> Option<Box<Set>> {
+    let set = open_in_force(pins).ok()?.active_set().ok()?;
+    (set.generation > 0).then_some(set)
+}
+
+/// The time the kernel's cells and events are told in.
+pub fn now() -> Moment {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec; the clock exists on every kernel that runs the gate, so it cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    Moment(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// The step in which that time advances.
+pub fn clock_tick() -> std::time::Duration {
+    let mut step = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec; the clock exists on every kernel that runs the gate, so it cannot fail.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut step) };
+    std::time::Duration::new(step.tv_sec as u64, step.tv_nsec as u32)
+}
+
+fn load(directory: &Path, lines: u32) -> Result<Ebpf, PlaneError> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("CELLS", lines);
+    for map in pins::MAPS {
+        loader.map_pin_path(map, directory.join(map));
+    }
+    Ok(loader.load(object::bytes()?)?)
+}
+
+fn carry_over(older: &Path, maps: &mut Maps) {
+    let carried = Maps::open(older).and_then(|before| maps.put_tallies(&before.tallies()?));
+    if let Err(error) = carried {
+        tracing::warn!(error = %crate::describe(&error), "the counters of the replaced gate are lost");
+    }
+}
+
+/// Cells count from a second ago, so that fresh ones lie in the past for every processor.
+fn new_secret() -> Result<Secret, PlaneError> {
+    let mut key = [0u64; 2];
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut key);
+    // SAFETY: `bytes` is writable for its whole length.
+    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if filled != bytes.len() as isize {
+        return Err(PlaneError::Random(io::Error::last_os_error()));
+    }
+    Ok(Secret::new(key, now().0.saturating_sub(1_000_000_000)))
+}
+
+fn make_directory(path: &Path) -> Result<(), PlaneError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| at(path, source))
+}
+
+fn at(path: &Path, source: io::Error) -> PlaneError {
+    PlaneError::Pins { path: path.to_path_buf(), source }
+}

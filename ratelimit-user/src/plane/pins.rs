@@ -1,0 +1,119 @@
+//! Where things are pinned, and which of them are in force.
+//!
+//! ```text
+//! <pins>/links/<interface>    the XDP link; removing it detaches
+//! <pins>/<number>/<MAP>       the maps of one plane
+//! ```
+//!
+//! A new plane gets the next number. Which one is in force is not written down anywhere: it is the one whose
+//! maps the attached program uses, so that no crash can leave the two apart.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    maps::MapInfo,
+    programs::{links::PinnedLink, loaded_programs},
+};
+
+/// Maps of a plane, by the names the object gives them.
+pub const MAPS: [&str; 9] =
+    ["EPOCH", "SETS", "ENTRIES", "SECRET", "CELLS", "TALLIES_OF", "ADMITTED", "EVENTS", "EVENTS_SPENT"];
+
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    pub fn link(&self, interface: &str) -> PathBuf {
+        self.links().join(interface)
+    }
+
+    /// Interfaces with a pinned link, by name.
+    pub fn linked_interfaces(&self) -> io::Result<Vec<String>> {
+        let mut names = names_in(&self.links())?;
+        names.sort();
+        Ok(names)
+    }
+
+    pub fn plane(&self, number: u64) -> PathBuf {
+        self.root.join(number.to_string())
+    }
+
+    /// Numbers of the planes that are there, complete or not, ascending.
+    pub fn planes(&self) -> io::Result<Vec<u64>> {
+        let mut numbers: Vec<u64> = names_in(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The plane that an attached program uses; failing that the newest complete one.
+    pub fn in_force(&self) -> io::Result<Option<u64>> {
+        let complete: Vec<u64> = self.planes()?.into_iter().filter(|number| self.is_complete(*number)).collect();
+        let used = self.used_maps()?;
+        let in_use = complete.iter().rev().find(|number| {
+            MapInfo::from_pin(self.plane(**number).join("EPOCH")).is_ok_and(|info| used.contains(&info.id()))
+        });
+        Ok(in_use.or(complete.last()).copied())
+    }
+
+    fn is_complete(&self, number: u64) -> bool {
+        MAPS.iter().all(|map| self.plane(number).join(map).exists())
+    }
+
+    /// Ids of the maps that the programs behind the pinned links use.
+    fn used_maps(&self) -> io::Result<Vec<u32>> {
+        let programs: Vec<u32> = self
+            .linked_interfaces()?
+            .iter()
+            .filter_map(|interface| {
+                let link = PinnedLink::from_pin(self.link(interface)).ok()?;
+                let link: aya::programs::links::FdLink = link.into();
+                Some(link.info().ok()?.program_id())
+            })
+            .collect();
+        Ok(loaded_programs()
+            .flatten()
+            .filter(|program| programs.contains(&program.id()))
+            .filter_map(|program| program.map_ids().ok().flatten())
+            .flatten()
+            .collect())
+    }
+
+    /// Removes the pins of a plane; its maps live on as long as a program uses them.
+    pub fn remove_plane(&self, number: u64) -> io::Result<()> {
+        let directory = self.plane(number);
+        for name in names_in(&directory)? {
+            fs::remove_file(directory.join(name))?;
+        }
+        fs::remove_dir(directory)
+    }
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    Ok(names)
+}

@@ -1,0 +1,208 @@
+//! The control socket: HTTP and JSON over a Unix socket. See [`crate::api`] for what is said.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path as FilePath,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::UnixListener,
+    sync::{broadcast::error::RecvError, watch},
+};
+
+use crate::{
+    api,
+    config::{EntryKind, Level},
+    controller::{Controller, Rejection},
+};
+
+/// The largest request that makes sense.
+const LARGEST_REQUEST_BYTES: usize = 64 * 1024;
+
+/// What every request can reach.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub controller: Arc<Mutex<Controller>>,
+    /// Told when a client has asked to detach and leave.
+    pub leave: watch::Sender<bool>,
+}
+
+/// Binds the socket for its owner alone. It is made under another name and moved into place, so that at no
+/// time anybody else could open it, and a stale socket is replaced.
+pub fn bind(path: &FilePath) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = FilePath::new(&new);
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(new)?;
+    fs::set_permissions(new, fs::Permissions::from_mode(0o600))?;
+    fs::rename(new, path)?;
+    Ok(listener)
+}
+
+/// Answers requests for ever.
+pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/v1/status", get(async |shared| ask(shared, |controller| controller.status()).await))
+        .route("/v1/events", get(events))
+        .route("/v1/explain", get(explain))
+        .route("/v1/mode", get(mode).put(set_mode))
+        .route("/v1/confirm", post(async |shared| ask(shared, Controller::confirm).await))
+        .route("/v1/limits", get(async |shared| ask(shared, |controller| Ok(controller.limit_views())).await))
+        .route("/v1/limits/{service}", put(set_limit).delete(reset_limit))
+        .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
+        .route("/v1/config", get(async |shared| ask(shared, |controller| Ok(controller.config_view())).await))
+        .route("/v1/reload", post(async |shared| ask(shared, Controller::reload).await))
+        .route("/v1/detach", post(detach))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such request; is the client of another version?"))
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST_BYTES))
+        .with_state(shared);
+    axum::serve(listener, routes).await
+}
+
+/// Runs a question on a thread that may block: the controller talks to the kernel and the disk.
+async fn ask<T: Serialize + Send + 'static>(
+    State(shared): State<Shared>,
+    question: impl FnOnce(&mut Controller) -> Result<T, Rejection> + Send + 'static,
+) -> Response {
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut controller = shared.controller.lock().unwrap_or_else(PoisonError::into_inner);
+        question(&mut controller)
+    });
+    match answer.await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(rejection)) => {
+            let status = match rejection {
+                Rejection::Invalid(_) => StatusCode::BAD_REQUEST,
+                Rejection::Unknown(_) => StatusCode::NOT_FOUND,
+                Rejection::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            refuse(status, &rejection.to_string())
+        }
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the controller failed: {error}")),
+    }
+}
+
+fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(api::Refused { error: error.to_owned() })).into_response()
+}
+
+/// A request body, or why it cannot be read, in our own words.
+fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Rejection> {
+    body.map(|Json(body)| body).map_err(|rejection| Rejection::Invalid(rejection.body_text()))
+}
+
+#[derive(Debug, Deserialize)]
+struct EventsQuery {
+    recent: Option<usize>,
+}
+
+async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) -> Response {
+    let events = shared.controller.lock().unwrap_or_else(PoisonError::into_inner).events().clone();
+    if let Some(most) = query.recent {
+        return Json(events.recent(most)).into_response();
+    }
+    let lines = stream::unfold(events.follow(), async |mut news| {
+        loop {
+            match news.recv().await {
+                Ok(event) => {
+                    let mut line = serde_json::to_vec(&event).unwrap_or_default();
+                    line.push(b'\n');
+                    return Some((Ok::<_, Infallible>(Bytes::from(line)), news));
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+struct ExplainQuery {
+    address: IpAddr,
+    service: Option<String>,
+}
+
+async fn explain(shared: State<Shared>, Query(query): Query<ExplainQuery>) -> Response {
+    ask(shared, move |controller| controller.explain(query.address, query.service.as_deref())).await
+}
+
+async fn mode(shared: State<Shared>) -> Response {
+    ask(shared, |controller| Ok(controller.mode_view())).await
+}
+
+async fn set_mode(shared: State<Shared>, request: Result<Json<api::SetMode>, JsonRejection>) -> Response {
+    ask(shared, |controller| controller.set_mode(&body(request)?)).await
+}
+
+async fn set_limit(
+    shared: State<Shared>,
+    Path(service): Path<String>,
+    request: Result<Json<api::SetLimit>, JsonRejection>,
+) -> Response {
+    ask(shared, move |controller| controller.set_limit(&service, &body(request)?)).await
+}
+
+#[derive(Debug, Deserialize)]
+struct LevelQuery {
+    level: Option<Level>,
+}
+
+async fn reset_limit(
+    shared: State<Shared>,
+    Path(service): Path<String>,
+    Query(query): Query<LevelQuery>,
+) -> Response {
+    ask(shared, move |controller| controller.reset_limit(&service, query.level)).await
+}
+
+async fn entries(shared: State<Shared>, Path(kind): Path<EntryKind>) -> Response {
+    ask(shared, move |controller| Ok(controller.entry_views(kind))).await
+}
+
+async fn add_entry(
+    shared: State<Shared>,
+    Path(kind): Path<EntryKind>,
+    request: Result<Json<api::EntryRequest>, JsonRejection>,
+) -> Response {
+    ask(shared, move |controller| controller.add_entry(kind, body(request)?)).await
+}
+
+async fn remove_entry(
+    shared: State<Shared>,
+    Path(kind): Path<EntryKind>,
+    request: Result<Json<api::EntryRequest>, JsonRejection>,
+) -> Response {
+    ask(shared, move |controller| controller.remove_entry(kind, body(request)?.network)).await
+}
+
+/// Detaching ends the controller too: without a gate it has nothing to control.
+async fn detach(State(shared): State<Shared>) -> Response {
+    let leave = shared.leave.clone();
+    let response = ask(State(shared), |controller| controller.detach()).await;
+    if response.status().is_success() {
+        let _ = leave.send(true);
+    }
+    response
+}

@@ -1,0 +1,25 @@
+//! Programs of the lab: see each module.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the stable atomics have no read-modify-write on the BPF target")]
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+mod compare;
+mod count;
+mod flood;
+mod layout;
+/// The gate's own, so that every program compared reads a frame alike.
+#[path = "../../../ratelimit-ebpf/src/packet.rs"]
+mod packet;
+mod random;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

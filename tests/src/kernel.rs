@@ -1,0 +1,227 @@
+//! The gate in the kernel, run over single frames without being attached to anything.
+//!
+//! It is filled from the same [`World`] as the tables of the host, and says what it did by its return value and its
+//! tallies.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    programs::{TestRun, TestRunOptions, Xdp},
+};
+use nix::time::{ClockId, clock_gettime};
+use ratelimit_common::{
+    Action, Entry, Event, Secret, Set,
+    event::{TALLIES, Tally},
+    map::{CELLS_PER_LINE, ENTRY_KEY_LEN, ENTRY_KEY_SET_BITS, entry_key},
+};
+
+use crate::{objects, tables::World};
+
+mod cells;
+
+use cells::Cells;
+
+/// Shorter ones are refused by the kernel's test run, before any program sees them.
+pub const SHORTEST_FRAME: usize = 14;
+/// What a program that takes a frame in one piece is given at most: a page less headroom and tailroom. Cautious:
+/// the kernel takes 3520 bytes (6.18).
+pub const LONGEST_IN_ONE_PIECE: usize = 3400;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+/// Cells count from this long before the start, as in a gate just started.
+const BASE_BEFORE_NOW_NS: u64 = 1_000_000_000;
+const EPOCH: u32 = 0;
+
+/// The gate's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Gate,
+    /// The one that takes frames in several buffers.
+    GateFrags,
+}
+
+impl Program {
+    pub const ALL: [Self; 2] = [Self::Gate, Self::GateFrags];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::GateFrags => "gate_frags",
+        }
+    }
+
+    pub fn takes(self, frame: &[u8]) -> bool {
+        let longest = match self {
+            Self::Gate => LONGEST_IN_ONE_PIECE,
+            Self::GateFrags => usize::MAX,
+        };
+        (SHORTEST_FRAME..=longest).contains(&frame.len())
+    }
+}
+
+/// What is decided when the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Globals {
+    pub sample_events: bool,
+    pub log_diagnostics: bool,
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        Self { sample_events: true, log_diagnostics: false }
+    }
+}
+
+/// One gate in the kernel, with maps of its own.
+pub struct Kernel {
+    ebpf: Ebpf,
+    base_ns: u64,
+    epoch: Array<MapData, u32>,
+    sets: Array<MapData, [u8; size_of::<Set>()]>,
+    entries: LpmTrie<MapData, [u8; ENTRY_KEY_LEN], [u8; size_of::<Entry>()]>,
+    secret: Array<MapData, [u8; size_of::<Secret>()]>,
+    cells: Cells,
+    tallies: PerCpuArray<MapData, [u64; 2]>,
+    events: RingBuf<MapData>,
+}
+
+impl Kernel {
+    /// A gate that knows this world, in its first set.
+    ///
+    /// # Errors
+    ///
+    /// Not root, a kernel too old, or a program that the verifier refuses.
+    pub fn load(globals: Globals, world: &World) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "programs in the kernel need root");
+        let mut ebpf = Self::load_object(globals, world)?;
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the gate has no map {name}"));
+        let mut kernel = Self {
+            base_ns: coarse_clock_ns()?.saturating_sub(BASE_BEFORE_NOW_NS),
+            epoch: take("EPOCH")?.try_into()?,
+            sets: take("SETS")?.try_into()?,
+            entries: take("ENTRIES")?.try_into()?,
+            secret: take("SECRET")?.try_into()?,
+            cells: match take("CELLS")? {
+                Map::Array(map) => Cells::of(&map, world.cells() as usize)?,
+                other => bail!("the cells are {other:?}"),
+            },
+            tallies: take("TALLIES_OF")?.try_into()?,
+            events: take("EVENTS")?.try_into()?,
+            ebpf,
+        };
+        for program in Program::ALL {
+            kernel.load_program(program)?;
+        }
+        kernel.put(0, world)?;
+        Ok(kernel)
+    }
+
+    fn load_object(globals: Globals, world: &World) -> Result<Ebpf> {
+        let types = Btf::from_sys_fs().context("this kernel gives no BTF")?;
+        let (sample, log) = (u8::from(globals.sample_events), u8::from(globals.log_diagnostics));
+        EbpfLoader::new()
+            .btf(Some(&types))
+            .override_global("SAMPLE_EVENTS", &sample, true)
+            .override_global("LOG_DIAGNOSTICS", &log, true)
+            .map_max_entries("CELLS", world.cells().div_ceil(CELLS_PER_LINE as u32))
+            .load(objects::gate()?)
+            .context("cannot load the gate's BPF object")
+    }
+
+    fn load_program(&mut self, program: Program) -> Result<()> {
+        let name = program.name();
+        let xdp: &mut Xdp = self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+        xdp.load().with_context(|| format!("the kernel refuses {name}"))
+    }
+
+    /// Writes a world into a set (0 or 1). What is in force changes only if it is that one.
+    pub fn put(&mut self, set: u32, world: &World) -> Result<()> {
+        let filled = world.set();
+        self.sets.set(set, <&[u8; size_of::<Set>()]>::try_from(bytemuck::bytes_of(&*filled))?, 0)?;
+        self.secret.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(world.secret(self.base_ns)), 0)?;
+        self.remove_entries(set)?;
+        for compiled in world.entries() {
+            let bits = ENTRY_KEY_SET_BITS + u32::from(compiled.prefix);
+            let key = Key::new(bits, entry_key(set, compiled.network));
+            self.entries.insert(&key, bytemuck::cast::<_, [u8; size_of::<Entry>()]>(compiled.entry), 0)?;
+        }
+        Ok(())
+    }
+
+    fn remove_entries(&mut self, set: u32) -> Result<()> {
+        let keys: Vec<_> = self.entries.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            if key.data()[1] == set as u8 {
+                self.entries.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a set in force.
+    pub fn flip(&mut self, set: u32) -> Result<()> {
+        Ok(self.epoch.set(EPOCH, set, 0)?)
+    }
+
+    /// Forgets every connection.
+    pub fn reset(&mut self) {
+        self.cells.clear();
+    }
+
+    pub fn run(&self, program: Program, frame: &[u8]) -> Result<Action> {
+        self.repeat(program, frame, 1)
+    }
+
+    /// Runs a program over the same frame again and again; the action is that of the last run.
+    pub fn repeat(&self, program: Program, frame: &[u8], times: u32) -> Result<Action> {
+        let xdp: &Xdp = self.ebpf.program(program.name()).context("loaded")?.try_into()?;
+        let options = TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::default() };
+        match xdp.test_run(options)?.return_value {
+            XDP_PASS => Ok(Action::Pass),
+            XDP_DROP => Ok(Action::Drop),
+            other => bail!("{} returned {other}", program.name()),
+        }
+    }
+
+    /// What was counted in one place, all processors together.
+    pub fn tally(&self, index: u32) -> Result<Tally> {
+        let values = self.tallies.get(&index, 0)?;
+        let sum = |column: usize| values.iter().map(|value| value[column]).sum();
+        Ok(Tally { passed: sum(0), dropped: sum(1) })
+    }
+
+    pub fn tallies(&self) -> Result<Vec<Tally>> {
+        (0..TALLIES as u32).map(|index| self.tally(index)).collect()
+    }
+
+    /// The places of the cells that something was charged to.
+    pub fn charged_cells(&self) -> Vec<u32> {
+        self.cells.charged()
+    }
+
+    /// The events that wait, taken out.
+    pub fn events(&mut self) -> Result<Vec<Event>> {
+        let mut taken = Vec::new();
+        while let Some(record) = self.events.next() {
+            ensure!(record.len() == size_of::<Event>(), "an event of {} bytes", record.len());
+            taken.push(bytemuck::pod_read_unaligned(&record));
+        }
+        Ok(taken)
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Kernel").field("base_ns", &self.base_ns).finish_non_exhaustive()
+    }
+}
+
+/// The clock that the gate reads.
+pub fn coarse_clock_ns() -> Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
+}

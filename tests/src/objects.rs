@@ -1,0 +1,34 @@
+//! The BPF objects, as built into this crate.
+
+use anyhow::{Context, Result, ensure};
+use aya::{Ebpf, EbpfLoader};
+
+/// The gate.
+pub fn gate() -> Result<&'static [u8]> {
+    built(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ratelimit.o")))
+}
+
+/// The lab's own programs.
+pub fn lab() -> Result<&'static [u8]> {
+    built(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lab.o")))
+}
+
+/// The lab's programs with their maps, none of them loaded yet.
+pub(crate) fn load_lab() -> Result<Ebpf> {
+    // Only a comparison fills this table; at its full size it takes a hundred megabytes.
+    load(EbpfLoader::new().map_max_entries("SOURCES", 1024))
+}
+
+/// The same with the table of the comparison at its full size.
+pub(crate) fn load_lab_for_comparison() -> Result<Ebpf> {
+    load(&mut EbpfLoader::new())
+}
+
+fn load(loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
+    loader.load(lab()?).context("cannot load the lab's BPF object")
+}
+
+fn built(object: &'static [u8]) -> Result<&'static [u8]> {
+    ensure!(!object.is_empty(), "built without its eBPF object: run cargo xtask build");
+    Ok(object)
+}

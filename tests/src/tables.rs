@@ -1,0 +1,109 @@
+//! The tables of the gate on the host: plain memory and a clock that stands until it is set.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use ratelimit_common::{
+    Address, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family, decide, parse,
+};
+
+pub mod world;
+
+pub use world::World;
+
+/// What the clock shows at first: a second after the base of the cells, as in a gate just started.
+pub const START_NS: u64 = 1_000_000_000;
+
+/// The state of one gate. Shared between threads it is one gate on several processors, except that they count
+/// admitted connections together.
+#[derive(Debug)]
+pub struct HostTables {
+    set: Box<Set>,
+    entries: Vec<world::Compiled>,
+    secret: Secret,
+    now_ns: AtomicU64,
+    cells: Vec<AtomicU32>,
+    admitted: [AtomicU32; SERVICES],
+}
+
+/// What was decided about a frame, and of which family it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub verdict: Verdict,
+    pub family: Family,
+}
+
+impl HostTables {
+    pub fn new(world: &World) -> Self {
+        Self::with_base(world, 0)
+    }
+
+    /// With cells that count from `base_ns`; the clock starts a second after it.
+    pub fn with_base(world: &World, base_ns: u64) -> Self {
+        let zeros = |_| AtomicU32::new(0);
+        Self {
+            set: world.set(),
+            entries: world.entries(),
+            secret: world.secret(base_ns),
+            now_ns: AtomicU64::new(base_ns + START_NS),
+            cells: (0..world.cells()).map(zeros).collect(),
+            admitted: std::array::from_fn(zeros),
+        }
+    }
+
+    pub fn judge(&self, frame: &[u8]) -> Judged {
+        let frame = SliceFrame(frame);
+        Judged { verdict: decide(&frame, self), family: parse(&frame).family }
+    }
+
+    pub fn set_clock(&self, now_ns: u64) {
+        self.now_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    pub fn advance(&self, by_ns: u64) {
+        self.now_ns.fetch_add(by_ns, Ordering::Relaxed);
+    }
+
+    pub fn cells(&self) -> &[AtomicU32] {
+        &self.cells
+    }
+
+    /// The places of the cells that something was charged to.
+    pub fn charged_cells(&self) -> Vec<u32> {
+        let charged = |(index, cell): (usize, &AtomicU32)| (cell.load(Ordering::Relaxed) != 0).then_some(index as u32);
+        self.cells.iter().enumerate().filter_map(charged).collect()
+    }
+}
+
+impl Tables for HostTables {
+    fn set(&self) -> &Set {
+        &self.set
+    }
+
+    fn entry(&self, source: Address) -> Entry {
+        let longest = self.entries.iter().filter(|entry| entry.contains(source)).max_by_key(|entry| entry.prefix);
+        longest.map_or(Entry::NONE, |compiled| compiled.entry)
+    }
+
+    fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.now_ns.load(Ordering::Relaxed))
+    }
+
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.cells.get(index as usize).map(|cell| cell.load(Ordering::SeqCst))
+    }
+
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        match self.cells.get(index as usize) {
+            Some(cell) => cell.compare_exchange(seen, new, Ordering::SeqCst, Ordering::SeqCst).is_ok(),
+            None => true,
+        }
+    }
+
+    fn count_admitted(&self, service: ServiceId) -> u32 {
+        self.admitted[service.index()].fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+}

@@ -1,0 +1,296 @@
+//! What a gate is told: services, own addresses, lists and limits, in the layouts of its maps.
+
+use std::net::IpAddr;
+
+use bytemuck::Zeroable;
+use ipnet::IpNet;
+use ratelimit_common::{
+    Address, Entry, Limit, Mode, SERVICES, Secret, Service, ServiceId, Set, limit::TICK_NS, map::CELLS_PER_LINE,
+};
+
+/// Addresses of the gateway.
+pub const OWN_V4: &str = "198.51.100.25";
+pub const OWN_V6: &str = "2001:db8:25::25";
+/// Networks behind the gateway, to which the service `relay` on port 2525 is restricted.
+pub const BEHIND_V4: &str = "203.0.113.0/24";
+pub const BEHIND_V6: &str = "2001:db8:113::/48";
+pub const RELAY_PORT: u16 = 2525;
+
+/// Cells of each limit of each service.
+const REGION: u32 = 4096;
+const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+/// Connections per period, and how many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub period_ns: u64,
+    pub burst: u32,
+}
+
+impl Rate {
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        Self { count, period_ns: 1_000_000_000, burst }
+    }
+
+    pub const fn per_minute(count: u32, burst: u32) -> Self {
+        Self { count, period_ns: 60_000_000_000, burst }
+    }
+
+    pub const fn per_hour(count: u32, burst: u32) -> Self {
+        Self { count, period_ns: 3_600_000_000_000, burst }
+    }
+
+    /// In ticks, rounded down: a limit may be a little wider than it says, never narrower.
+    pub fn limit(self, first_cell: u32, cells: u32) -> Limit {
+        let increment = u32::try_from(self.period_ns / u64::from(self.count) / TICK_NS).expect("a rate of 24 h at most");
+        Limit { increment, tolerance: increment * (self.burst - 1), first_cell, cells }
+    }
+}
+
+/// One service in words.
+#[derive(Clone, Debug)]
+struct Plan {
+    name: &'static str,
+    port: u16,
+    /// Short and long window of a source, then of a network.
+    limits: [Option<Rate>; 4],
+    whole: Option<Rate>,
+    batch_mask: u32,
+    /// IPv4 source and network, IPv6 source and network.
+    prefixes: [u8; 4],
+    mode: Option<Mode>,
+}
+
+/// A network and what is said of it, before networks inside others inherit.
+#[derive(Clone, Debug)]
+struct Listed {
+    network: IpNet,
+    entry: Entry,
+}
+
+/// An entry as it stands in the map.
+#[derive(Clone, Copy, Debug)]
+pub struct Compiled {
+    pub network: Address,
+    /// In bits of the mapped address: an IPv4 /24 is 120.
+    pub prefix: u8,
+    pub entry: Entry,
+}
+
+impl Compiled {
+    pub fn contains(&self, source: Address) -> bool {
+        source.masked(Address::mask(self.prefix)) == self.network
+    }
+}
+
+/// The default services on the gateway's own addresses, and `relay` for the networks behind it.
+#[derive(Clone, Debug)]
+pub struct World {
+    plans: Vec<Plan>,
+    listed: Vec<Listed>,
+    mode: Mode,
+    event_interval_ns: u64,
+    own: Vec<IpAddr>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        const MAIL: [u8; 4] = [32, 24, 128, 64];
+        const CLIENTS: [u8; 4] = [32, 24, 64, 48];
+        let imap = (Rate::per_minute(240, 300), Rate::per_minute(2400, 5000));
+        let others = (Rate::per_minute(120, 120), Rate::per_minute(1200, 2400));
+        let sieve = (Rate::per_minute(60, 60), Rate::per_minute(240, 240));
+        let smtp = (Rate::per_minute(300, 300), Rate::per_minute(3000, 3000));
+        let plans = [
+            ("smtp", 25, smtp, MAIL),
+            ("submissions", 465, others, CLIENTS),
+            ("submission", 587, others, CLIENTS),
+            ("imap", 143, imap, CLIENTS),
+            ("imaps", 993, imap, CLIENTS),
+            ("pop3", 110, others, CLIENTS),
+            ("pop3s", 995, others, CLIENTS),
+            ("sieve", 4190, sieve, CLIENTS),
+            ("relay", RELAY_PORT, smtp, MAIL),
+        ]
+        .map(|(name, port, (source, network), prefixes)| Plan {
+            name,
+            port,
+            limits: [Some(source), None, Some(network), None],
+            whole: Some(Rate::per_second(1000, 5000)),
+            batch_mask: 0,
+            prefixes,
+            mode: None,
+        });
+        let own = [OWN_V4, OWN_V6].map(|address| address.parse().expect("an address")).to_vec();
+        Self { plans: plans.to_vec(), listed: Vec::new(), mode: Mode::Enforce, event_interval_ns: 0, own }
+    }
+
+    /// The default services, by name and port.
+    pub fn default_services(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        self.plans.iter().map(|plan| (plan.name, plan.port)).filter(|(name, _)| *name != "relay")
+    }
+
+    /// Panics if there is no such service, as every method that takes a name.
+    pub fn id(&self, service: &str) -> ServiceId {
+        let index = self.plans.iter().position(|plan| plan.name == service);
+        index.and_then(ServiceId::new).unwrap_or_else(|| panic!("no service {service}"))
+    }
+
+    pub fn mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    pub fn mode_of(mut self, service: &str, mode: Mode) -> Self {
+        self.plan(service).mode = Some(mode);
+        self
+    }
+
+    pub fn events_every(self, event_interval_ns: u64) -> Self {
+        Self { event_interval_ns, ..self }
+    }
+
+    pub fn trust(self, network: &str) -> Self {
+        self.list(network, Entry::new(u16::MAX, 0, 0))
+    }
+
+    pub fn allow(self, network: &str) -> Self {
+        self.list(network, Entry::new(0, u16::MAX, 0))
+    }
+
+    pub fn block(self, network: &str) -> Self {
+        self.list(network, Entry::new(0, 0, u16::MAX))
+    }
+
+    pub fn block_for(self, service: &str, network: &str) -> Self {
+        let services = self.id(service).bit();
+        self.list(network, Entry::new(0, 0, services))
+    }
+
+    fn list(mut self, network: &str, entry: Entry) -> Self {
+        let network = network.parse().unwrap_or_else(|_| panic!("{network} is no network"));
+        self.listed.push(Listed { network, entry });
+        self
+    }
+
+    pub fn source_limit(mut self, service: &str, rate: Rate) -> Self {
+        self.plan(service).limits[0] = Some(rate);
+        self
+    }
+
+    pub fn long_source_limit(mut self, service: &str, rate: Rate) -> Self {
+        self.plan(service).limits[1] = Some(rate);
+        self
+    }
+
+    pub fn network_limit(mut self, service: &str, rate: Rate) -> Self {
+        self.plan(service).limits[2] = Some(rate);
+        self
+    }
+
+    pub fn long_network_limit(mut self, service: &str, rate: Rate) -> Self {
+        self.plan(service).limits[3] = Some(rate);
+        self
+    }
+
+    /// `batch_mask` says how many connections a processor admits before it charges them.
+    pub fn service_limit(mut self, service: &str, rate: Rate, batch_mask: u32) -> Self {
+        let plan = self.plan(service);
+        (plan.whole, plan.batch_mask) = (Some(rate), batch_mask);
+        self
+    }
+
+    /// Every limit of every service so wide that nothing reaches it.
+    pub fn unlimited(mut self) -> Self {
+        for plan in &mut self.plans {
+            plan.limits = [Some(Rate::per_second(1000, 1_000_000)); 4];
+            plan.whole = None;
+        }
+        self
+    }
+
+    fn plan(&mut self, service: &str) -> &mut Plan {
+        let index = self.id(service).index();
+        &mut self.plans[index]
+    }
+}
+
+/// What the maps hold.
+impl World {
+    /// How many cells there are: a region for each limit, then a line for the whole services.
+    pub fn cells(&self) -> u32 {
+        SERVICES as u32 * 4 * REGION + CELLS_PER_LINE as u32
+    }
+
+    pub fn secret(&self, base_ns: u64) -> Secret {
+        Secret::new(KEY, base_ns)
+    }
+
+    pub fn set(&self) -> Box<Set> {
+        let mut set: Box<Set> = Box::new(Zeroable::zeroed());
+        set.generation = 1;
+        set.entries = self.listed.len() as u32;
+        set.event_interval_ns = self.event_interval_ns;
+        set.set_mode(None, self.mode);
+        let mut local = 0;
+        for (index, plan) in self.plans.iter().enumerate() {
+            let id = ServiceId::new(index).expect("at most 16 services");
+            set.put_service(id, plan.service(index as u32), &[plan.port]);
+            set.set_mode(Some(id), plan.mode.unwrap_or(self.mode));
+            if plan.name != "relay" {
+                local |= id.bit();
+            }
+        }
+        let own: Vec<_> = self.own.iter().map(|address| Address::from(*address)).collect();
+        set.put_locals(&own, local).expect("few addresses");
+        for behind in [BEHIND_V4, BEHIND_V6] {
+            let (network, prefix) = mapped(behind.parse().expect("a network"));
+            set.put_network(network, Address::mask(prefix), self.id("relay").bit()).expect("few networks");
+        }
+        set
+    }
+
+    /// The map answers with the longest match alone: an entry also says what the networks around it say.
+    pub fn entries(&self) -> Vec<Compiled> {
+        let around = |inner: &Listed| {
+            let containing = self.listed.iter().filter(|outer| outer.network.contains(&inner.network));
+            containing.fold(Entry::NONE, |entry, outer| entry.union(outer.entry))
+        };
+        let compile = |listed: &Listed| {
+            let (network, prefix) = mapped(listed.network);
+            Compiled { network, prefix, entry: around(listed) }
+        };
+        self.listed.iter().map(compile).collect()
+    }
+}
+
+impl Plan {
+    fn service(&self, index: u32) -> Service {
+        let region = |level: usize| (index * 4 + level as u32) * REGION;
+        let limit = |level: usize| self.limits[level].map_or(Limit::NONE, |rate| rate.limit(region(level), REGION));
+        let whole = self.whole.map_or(Limit::NONE, |rate| self.whole_limit(rate, SERVICES as u32 * 4 * REGION + index));
+        let masks = [96 + self.prefixes[0], 96 + self.prefixes[1], self.prefixes[2], self.prefixes[3]];
+        Service::new(self.name, std::array::from_fn(limit), whole, self.batch_mask, masks.map(Address::mask))
+    }
+
+    /// A batch is charged at once.
+    fn whole_limit(&self, rate: Rate, cell: u32) -> Limit {
+        let batch = u64::from(self.batch_mask) + 1;
+        let one = Rate { period_ns: rate.period_ns * batch, ..rate }.limit(cell, 1);
+        Limit { tolerance: (u64::from(one.increment) * u64::from(rate.burst - 1) / batch) as u32, ..one }
+    }
+}
+
+fn mapped(network: IpNet) -> (Address, u8) {
+    let prefix = match network {
+        IpNet::V4(v4) => 96 + v4.prefix_len(),
+        IpNet::V6(v6) => v6.prefix_len(),
+    };
+    (Address::from(network.network()).masked(Address::mask(prefix)), prefix)
+}
