@@ -53,7 +53,7 @@ pub struct Ticks(pub u32);
 pub struct Limit {
     /// Ticks that one connection costs; 0 means no limit.
     pub increment: u32,
-    /// Ticks that may be owed before the next connection is refused: (burst - 1) * increment.
+    /// Ticks that may be owed before the next connection is refused; see [`Limit::tolerance_of`].
     pub tolerance: u32,
     pub first_cell: u32,
     pub cells: u32,
@@ -61,6 +61,15 @@ pub struct Limit {
 
 impl Limit {
     pub const NONE: Self = Self { increment: 0, tolerance: 0, first_cell: 0, cells: 0 };
+
+    /// The tolerance that admits a whole burst at once, and not one more.
+    ///
+    /// (burst - 1) * increment would do; what is added, not quite one connection, changes nothing for a source
+    /// alone in its cells, and absorbs the debt of one stranger in them. That stranger would otherwise cost
+    /// the source the last connection of its burst: under a flood almost all of what honest bursts lose.
+    pub const fn tolerance_of(increment: u32, burst: u32) -> u32 {
+        increment.saturating_mul(burst).saturating_sub(1)
+    }
 
     #[inline(always)]
     pub const fn is_set(&self) -> bool {

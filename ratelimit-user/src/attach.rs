@@ -167,6 +167,9 @@ fn replace(
                 }
                 return Ok(attached);
             }
+            Err(source) if source.raw_os_error() == Some(libc::ENOLINK) => {
+                return Err(AttachError::Gone { interface: interface.name.clone() });
+            }
             // Over netlink the driver could not be asked for its words: the interface is taken, by ourselves.
             Err(source) => refusals.push(Refusal::new(*way, source, None, interface)),
         }
@@ -197,21 +200,18 @@ fn attach_anew(ebpf: &mut Ebpf, interface: &Interface, pin: &Path, ways: &[Way])
 /// An error where a refusal has reasons that no other way of attaching would change.
 fn refuse_all(interface: &Interface, source: &io::Error) -> Result<(), AttachError> {
     let name = || interface.name.clone();
-    match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            Err(AttachError::NotPermitted { interface: name(), action: "attach the gate to" })
+    if matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
+        return Err(AttachError::NotPermitted { interface: name(), action: "attach the gate to" });
+    }
+    let busy = matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EEXIST));
+    match attached_program(interface.index) {
+        Ok(Some(program)) if busy => {
+            Err(AttachError::Busy { interface: name(), occupant: Box::new(Occupant::find(interface.index, program)) })
         }
-        Some(libc::ENODEV) => Err(AttachError::Gone { interface: name() }),
-        Some(libc::EBUSY | libc::EEXIST) => {
-            match attached_program(interface.index).map_err(|source| netlink_error(interface, source))? {
-                Some(program) => Err(AttachError::Busy {
-                    interface: name(),
-                    occupant: Box::new(Occupant::find(interface.index, program)),
-                }),
-                None => Ok(()),
-            }
-        }
-        _ => error::too_old(&interface.name, error::Feature::Link),
+        Ok(_) => error::too_old(&interface.name, error::Feature::Link),
+        // Of an interface that does not exist the link only says EINVAL.
+        Err(error) if error.errno() == Some(libc::ENODEV) => Err(AttachError::Gone { interface: name() }),
+        Err(source) => Err(netlink_error(interface, source)),
     }
 }
 
@@ -231,7 +231,8 @@ fn program_error(interface: &Interface, way: Way, source: ProgramError) -> Attac
         ProgramError::SyscallError(error) => (error.io_error.raw_os_error(), String::new()),
         _ => (None, String::new()),
     };
-    if errno == Some(libc::EPERM) {
+    // The verifier has the same number for some of its objections, but it gives reasons.
+    if errno == Some(libc::EPERM) && log.trim().is_empty() {
         return AttachError::NotPermitted { interface: interface.name.clone(), action: "load the gate for" };
     }
     let feature = match way.program() {

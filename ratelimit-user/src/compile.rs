@@ -102,7 +102,7 @@ fn compile_service(service: &config::Service, place: &Place, processors: u32) ->
             let increment = ticks(configured, 1);
             *limit = Limit {
                 increment,
-                tolerance: increment.saturating_mul(configured.burst.get() - 1),
+                tolerance: Limit::tolerance_of(increment, configured.burst.get()),
                 first_cell: region.first_cell,
                 cells: region.cells,
             };
@@ -114,7 +114,7 @@ fn compile_service(service: &config::Service, place: &Place, processors: u32) ->
         let batches = (limit.burst.get() / batch).max(1);
         Limit {
             increment,
-            tolerance: increment.saturating_mul(batches - 1),
+            tolerance: Limit::tolerance_of(increment, batches),
             first_cell: place.whole_cell,
             cells: 1,
         }

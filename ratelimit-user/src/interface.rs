@@ -154,10 +154,10 @@ fn unknown(name: &str, links: &[LinkMessage]) -> InterfaceError {
 
 /// The existing name that was probably meant.
 fn nearest<'a>(name: &str, existing: &'a [String]) -> Option<&'a str> {
-    const ALIKE: f64 = 0.7;
+    const ALIKE: f64 = 0.6;
     existing
         .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate.as_str()))
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate.as_str()))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, candidate)| candidate)
@@ -214,6 +214,8 @@ mod tests {
         let existing = names(&["lo", "eth0", "enp3s0", "wg0"]);
         assert_eq!(nearest("eht0", &existing), Some("eth0"));
         assert_eq!(nearest("enp0s3", &existing), Some("enp3s0"));
+        assert_eq!(nearest("ol", &names(&["lo"])), None);
+        assert_eq!(nearest("lna", &names(&["lo", "lan"])), Some("lan"));
         assert_eq!(nearest("ETH", &existing), None);
         assert_eq!(nearest("", &existing), None);
     }

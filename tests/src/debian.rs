@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, pivot_root};
 
 use crate::netns::{Namespace, require_root};
@@ -47,6 +48,9 @@ const ACCOUNTS: [Account; 7] = [ROOT, POSTFIX, DOVECOT, DOVENULL, POSTDROP, VMAI
 const fn account(name: &'static str, id: u32, home: &'static str) -> Account {
     Account { name, id, home }
 }
+
+/// The servers run as several users, so the mask of whoever runs the tests must not decide what they can read.
+pub(crate) const OPEN: Mode = Mode::from_bits_truncate(0o022);
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
@@ -146,6 +150,7 @@ impl DebianRoot {
                 // A thread can change its mounts only when it shares its root and working directory with no other.
                 unshare(CloneFlags::CLONE_FS).context("cannot leave the shared root")?;
                 setns(self.mounts.as_fd(), CloneFlags::CLONE_NEWNS).context("cannot enter the Debian root")?;
+                umask(OPEN);
                 Ok(work())
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -191,6 +196,7 @@ fn assemble(tree: &Path) -> Result<OwnedFd> {
         tree.display()
     );
     unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    umask(OPEN);
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("cannot make the mounts private")?;
     let lower = File::open(tree)

@@ -14,7 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::umask;
 use nix::unistd::{Pid, getpid, getppid, setsid};
+
+use crate::debian::OPEN;
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -306,6 +309,7 @@ fn start(mut task: Task, own_processes: &File) -> io::Result<Child> {
             }
             if let Some(mounts) = &place.mounts {
                 setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS)?;
+                umask(OPEN);
             }
             Ok(())
         });

@@ -39,20 +39,24 @@ impl HostTables {
 
     /// With cells that count from `base_ns`; the clock starts a second after it.
     pub fn with_base(world: &World, base_ns: u64) -> Self {
-        let zeros = |_| AtomicU32::new(0);
         Self {
             set: world.set(),
             entries: world.entries(),
             secret: world.secret(base_ns),
             now_ns: AtomicU64::new(base_ns + START_NS),
-            cells: (0..world.cells()).map(zeros).collect(),
-            admitted: std::array::from_fn(zeros),
+            cells: (0..world.cells()).map(|_| AtomicU32::new(0)).collect(),
+            admitted: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
     pub fn judge(&self, frame: &[u8]) -> Judged {
         let frame = SliceFrame(frame);
         Judged { verdict: decide(&frame, self), family: parse(&frame).family }
+    }
+
+    /// The same cells and clock under other instructions.
+    pub fn reconfigured(self, world: &World) -> Self {
+        Self { set: world.set(), entries: world.entries(), ..self }
     }
 
     pub fn set_clock(&self, now_ns: u64) {

@@ -143,7 +143,6 @@ fn the_preflight_makes_the_directory_for_pins() -> Result<()> {
     preflight::check(&pins)?;
     preflight::check(&pins)?;
     assert_eq!(std::fs::metadata(&pins)?.permissions().mode() & 0o777, 0o700);
-    preflight::mount_bpffs(bpffs.path())?;
 
     let elsewhere = std::env::temp_dir().join("ratelimit-pins");
     let said = preflight::check(&elsewhere).unwrap_err().to_string();

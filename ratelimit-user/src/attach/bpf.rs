@@ -99,7 +99,9 @@ impl XdpLink {
     /// descriptor is asked first.
     fn is_xdp(&self) -> io::Result<bool> {
         let kind = std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?;
-        let is_link = kind.as_os_str().as_bytes().starts_with(b"anon_inode:bpf_link");
+        let kind = kind.as_os_str().as_bytes();
+        // Linux writes a link it has just made with an underscore, and one opened from a pin with a dash.
+        let is_link = [&b"anon_inode:bpf_link"[..], b"anon_inode:bpf-link"].contains(&kind);
         Ok(is_link && self.raw_info()?.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32)
     }
 

@@ -37,7 +37,7 @@ pub enum AttachError {
     MissingProgram { program: &'static str },
     #[error(
         "the pin {} cannot {action}: {source}; it must lie in a BPF file system (mount -t bpf bpf /sys/fs/bpf) \
-         that this user may write", .pin.display()
+         that this user may write (run as root)", .pin.display()
     )]
     Pin { pin: PathBuf, action: &'static str, source: io::Error },
     #[error("{} is no XDP link: something else is pinned there; remove it", .pin.display())]

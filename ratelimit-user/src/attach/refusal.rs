@@ -1,7 +1,7 @@
 //! Why one way to attach was refused, in the driver's words, and what would change that.
 
 use std::{
-    fmt, io,
+    io,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -40,12 +40,6 @@ impl Refusal {
             text.push_str(remedy);
         }
         text
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} refused: {}", self.way.mode(), self.reason())
     }
 }
 

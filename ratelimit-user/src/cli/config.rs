@@ -13,7 +13,7 @@ use crate::{
 
 use super::{context::Context, output};
 
-mod check;
+pub(super) mod check;
 
 /// Check or show the configuration
 #[derive(Debug, Subcommand)]

@@ -16,10 +16,15 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum EntryCommand {
     /// Add an address or a network; an earlier `add` of the same network is replaced
+    #[command(after_help = "Examples:\n  \
+        ratelimit trust add 10.0.0.0/24 --note webmail\n  \
+        ratelimit block add 198.51.100.0/24 --service smtp")]
     Add(Add),
     /// Remove what was added by command
+    #[command(after_help = "Example:\n  ratelimit block remove 198.51.100.0/24")]
     Remove(Remove),
-    /// Show all entries
+    /// Show all entries, those of the configuration too
+    #[command(after_help = "Example:\n  ratelimit block show --service smtp")]
     Show(Show),
 }
 

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
+use clap::{ArgGroup, Args, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
     api::{LimitView, SetLimit},
@@ -26,7 +26,7 @@ pub(super) enum LimitCommand {
 /// Change a limit until it is reset; what is not given stays as it is
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  ratelimit limit set smtp --rate 120/min --burst 60 --for 2h")]
-#[group(id = "change", required = true, multiple = true, args = ["rate", "burst"])]
+#[command(group(ArgGroup::new("change").args(["rate", "burst"]).required(true).multiple(true)))]
 pub(super) struct Set {
     #[arg(value_name = "SERVICE", value_parser = NonEmptyStringValueParser::new())]
     pub service: String,

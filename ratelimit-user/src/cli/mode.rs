@@ -83,12 +83,8 @@ pub(super) fn text(view: &ModeView) -> String {
 
 /// The mode of the gate and what it means.
 pub(super) fn headline(view: &ModeView) -> String {
-    let observing: Vec<&str> = view
-        .services
-        .iter()
-        .filter(|(_, mode)| **mode == Mode::Observe)
-        .map(|(service, _)| service.as_str())
-        .collect();
+    let observing: Vec<&str> =
+        view.services.iter().filter(|(_, mode)| **mode == Mode::Observe).map(|(service, _)| service.as_str()).collect();
     match view.mode {
         Mode::Observe => "observe: everything is judged and counted, nothing is dropped".to_owned(),
         Mode::Enforce if observing.is_empty() => "enforce: what is refused is dropped".to_owned(),

@@ -51,8 +51,10 @@ impl Run {
 }
 
 fn log_to_stderr() {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("RATELIMIT_LOG").from_env_lossy();
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var("RATELIMIT_LOG")
+        .from_env_lossy();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

@@ -56,13 +56,6 @@ pub enum Foreign {
     Listener { uid: u32 },
 }
 
-impl ClientError {
-    /// Whether the pins may be worked on instead.
-    pub fn is_not_running(&self) -> bool {
-        matches!(self, Self::NotRunning { .. })
-    }
-}
-
 fn uncertain(is_change: bool) -> &'static str {
     if is_change { "; `ratelimit status` shows whether it was done" } else { "" }
 }

@@ -153,3 +153,17 @@ fn drain(socket: &AsyncFd<Socket>) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_subscription_changes_are_found_by_asking() {
+        let mut watch = AddressWatch { source: Source::Clock, seen: None, due: None };
+        let start = Instant::now();
+        tokio::time::timeout(2 * POLL, watch.changed()).await.unwrap();
+        assert!(start.elapsed() >= POLL);
+        assert!(watch.seen.is_some());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{DOT1Q, Extension, Fragment, Link, SynPacket, TCP, Transport, UDP};
+use super::{Extension, Fragment, Link, SynPacket, TCP, Transport, UDP};
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -31,13 +31,13 @@ impl SynPacket {
         let mut payload = self.extensions();
         payload.extend(self.carried_transport());
         match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => self.v4(source.octets(), destination.octets(), &payload),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => self.v6(source.octets(), destination.octets(), &payload),
+            (IpAddr::V4(source), IpAddr::V4(destination)) => self.v4_packet(source.octets(), destination.octets(), &payload),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => self.v6_packet(source.octets(), destination.octets(), &payload),
             (source, destination) => panic!("{source} and {destination} are of different families"),
         }
     }
 
-    fn v4(&self, source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    fn v4_packet(&self, source: [u8; 4], destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
         assert!(self.ip_options.is_multiple_of(4) && self.ip_options <= 40, "IPv4 options are words, ten at most");
         let header_len = 20 + self.ip_options;
         let version = self.wrong.ip_version.unwrap_or(4);
@@ -60,7 +60,7 @@ impl SynPacket {
         packet
     }
 
-    fn v6(&self, source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
+    fn v6_packet(&self, source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
         let version = self.wrong.ip_version.unwrap_or(6);
         // A longer one than fits is written as 0, as the kernel does in coalesced packets (BIG TCP).
         let payload_len = self.wrong.total_len.unwrap_or(u16::try_from(payload.len()).unwrap_or(0));
@@ -193,7 +193,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 mod tests {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
-    use super::super::{ACK, Extension::*, PSH, SYN};
+    use super::super::{ACK, DOT1Q, Extension::*, PSH, SYN};
     use super::*;
 
     fn valid() -> Vec<SynPacket> {

@@ -206,6 +206,18 @@ impl World {
         self
     }
 
+    /// Lists that damaged sources fall into, and no limit that the number of frames would reach.
+    pub fn for_mutations() -> Self {
+        Self::new()
+            .unlimited()
+            .block("192.0.0.0/16")
+            .allow("192.0.2.0/25")
+            .trust("192.0.2.128/25")
+            .block("2001:db8:6::/47")
+            .allow("2001:db8:7::/49")
+            .trust("2001:db8:7:8000::/49")
+    }
+
     /// Every limit of every service so wide that nothing reaches it.
     pub fn unlimited(mut self) -> Self {
         for plan in &mut self.plans {

@@ -4,8 +4,10 @@ use std::{path::Path, process::ExitCode};
 
 use serde::Serialize;
 
-use crate::config::{
-    ByteSize, Config, ConfigErrors, Destination, Diagnostic, Interfaces, Loaded, Mode, Origin, Service,
+use crate::{
+    collision,
+    config::{Config, ConfigErrors, Destination, Diagnostic, Interfaces, Level, Limit, Loaded, Mode, Origin, Service},
+    layout::{self, Layout},
 };
 
 use crate::cli::{
@@ -25,6 +27,20 @@ struct Report<'r> {
     warnings: &'r [Diagnostic],
     memory_bytes: Option<u64>,
     services: &'r [Service],
+    collisions: Vec<Collisions<'r>>,
+}
+
+/// What a flood from random forged sources does to the honest sources of one limit.
+#[derive(Debug, Serialize)]
+struct Collisions<'r> {
+    service: &'r str,
+    level: Level,
+    limit: Limit,
+    cells: u32,
+    /// Forged connections a second up to which an honest burst loses no more than one in a thousand.
+    capacity_per_s: f64,
+    /// The share of an honest burst that is refused at a million forged connections a second.
+    refused_at_million: f64,
 }
 
 pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode> {
@@ -49,12 +65,22 @@ fn good<'r>(file: &'r Path, loaded: &'r Loaded) -> Report<'r> {
         warnings: &loaded.warnings,
         memory_bytes: Some(loaded.config.memory.bytes()),
         services: &loaded.config.services,
+        collisions: collisions(&loaded.config),
     }
 }
 
 fn bad<'r>(file: &'r Path, errors: &'r ConfigErrors) -> Report<'r> {
     let errors = errors.iter().collect();
-    Report { file, exists: true, good: false, errors, warnings: &[], memory_bytes: None, services: &[] }
+    Report {
+        file,
+        exists: true,
+        good: false,
+        errors,
+        warnings: &[],
+        memory_bytes: None,
+        services: &[],
+        collisions: Vec::new(),
+    }
 }
 
 pub(in crate::cli) fn text(file: &Path, loaded: &Loaded) -> String {
@@ -70,7 +96,7 @@ pub(in crate::cli) fn text(file: &Path, loaded: &Loaded) -> String {
         let warnings: Vec<String> = warnings.iter().map(Diagnostic::to_string).collect();
         out.push_str(&format!("\n{}", indented(&warnings.join("\n"), 2)));
     }
-    out.push_str(&format!("\n{}\n{}", facts(config), services(config)));
+    out.push_str(&format!("\n{}\n{}\n{}", facts(config), services(config), capacities(&collisions(config))));
     out
 }
 
@@ -119,11 +145,75 @@ fn services(config: &Config) -> String {
     table.text()
 }
 
+fn capacities(collisions: &[Collisions<'_>]) -> String {
+    let mut table = Table::new(&[
+        ("under forged sources", Align::Left),
+        ("level", Align::Left),
+        ("cells", Align::Right),
+        ("absorbed/s", Align::Right),
+        ("refused of an honest burst at 1,000,000/s", Align::Right),
+    ]);
+    let mut service = "";
+    for of in collisions {
+        let first = if of.service == service { "" } else { of.service };
+        service = of.service;
+        table.row([
+            first.to_owned(),
+            of.level.to_string(),
+            number(of.cells.into()),
+            limit::rounded(of.capacity_per_s),
+            percent(of.refused_at_million),
+        ]);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!(
+        "{}\nAbsorbed: forged connections a second up to which honest bursts lose at most 1 in 1,000.\n",
+        table.text()
+    )
+}
+
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        none if none < 0.0001 => "less than 0.0001 %".to_owned(),
+        little if little < 1.0 => format!("{little:.4} %"),
+        much => format!("{much:.0} %"),
+    }
+}
+
+fn collisions(config: &Config) -> Vec<Collisions<'_>> {
+    let layout = Layout::plan(config, None);
+    let mut all = Vec::new();
+    for service in &config.services {
+        let Some(place) = layout.place(&service.name) else { continue };
+        for (level, limits, regions) in [
+            (Level::Source, &service.source, &place.regions[..2]),
+            (Level::Network, &service.network, &place.regions[2..]),
+        ] {
+            let pairs = limits.iter().zip(regions);
+            all.extend(pairs.map(|(limit, region)| Collisions::of(&service.name, level, *limit, region)));
+        }
+    }
+    all
+}
+
+impl<'c> Collisions<'c> {
+    fn of(service: &'c str, level: Level, limit: Limit, region: &layout::Region) -> Self {
+        let cells = region.cells;
+        let region = collision::Region {
+            cells: cells.into(),
+            rate_per_s: limit.rate.per_second(),
+            burst: limit.burst.get().into(),
+        };
+        let (capacity_per_s, refused_at_million) = (region.capacity(), region.refusal_burst(1e6));
+        Self { service, level, limit, cells, capacity_per_s, refused_at_million }
+    }
+}
+
 fn destination(to: &Destination) -> String {
     match to {
         Destination::Local => "local".to_owned(),
-        Destination::Networks(networks) => {
-            networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        }
+        Destination::Networks(networks) => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     }
 }

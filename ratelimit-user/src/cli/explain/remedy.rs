@@ -52,7 +52,7 @@ fn unblocking(blocked: &[&ServiceExplanation]) -> Vec<Remedy> {
     let remedy = |entry: &EntryView| {
         let network = plain(entry.network);
         if entry.by == "config" {
-            (format!("take {network} out of `block` in the configuration, ratelimit reload"), "ends the block")
+            (format!("remove {network} from `block` in the configuration, then ratelimit reload"), "ends the block")
         } else {
             (format!("ratelimit block remove {network}"), "ends the block, for all services of the entry")
         }

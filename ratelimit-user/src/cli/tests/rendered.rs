@@ -1,0 +1,314 @@
+use std::path::Path;
+
+use super::{assert_text, counts, parse};
+use crate::api::{
+    Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeView, Reloaded, ServiceStatus, Status,
+};
+use crate::cli::{config, detach, entry, events, limit, mode, reload, status};
+use crate::config::{Config, EntryKind, Level, Limit, Mode};
+
+fn gate(mode: Mode) -> ModeView {
+    ModeView { mode, services: [].into(), until: None, awaits_confirmation: false }
+}
+
+fn service(name: &str, ports: &[u16], admitted: u64, would_refuse: u64, refused: u64) -> ServiceStatus {
+    ServiceStatus {
+        name: name.into(),
+        ports: ports.into(),
+        mode: Mode::Observe,
+        counts: [].into(),
+        admitted,
+        refused,
+        would_refuse,
+    }
+}
+
+fn observing() -> Status {
+    let mut smtp = service("smtp", &[25, 2525], 1_234_567, 678, 0);
+    smtp.counts = counts([
+        ("admitted", 1_234_560, 0),
+        ("established", 9_999_999, 0),
+        ("source_limit", 600, 0),
+        ("bad_flags", 70, 0),
+        ("service_limit", 7, 0),
+        ("blocked", 8, 0),
+    ]);
+    Status {
+        version: "0.1.0".into(),
+        controller: true,
+        pid: Some(812),
+        uptime_s: Some(7_505),
+        mode: gate(Mode::Observe),
+        config: Some("/etc/ratelimit/ratelimit.toml".into()),
+        config_error: None,
+        interfaces: vec![
+            InterfaceStatus { name: "eth0".into(), attached: Some("native".into()), notes: Vec::new() },
+            InterfaceStatus {
+                name: "eth1".into(),
+                attached: Some("generic".into()),
+                notes: vec!["not native: the driver has no XDP".into()],
+            },
+        ],
+        services: vec![smtp, service("sieve", &[4190], 3, 0, 0)],
+        other: counts([("malformed", 3, 0), ("not_served", 1_000, 0)]),
+        memory_bytes: 32 << 20,
+        entries: EntryCounts { trust: 2, allow: 0, block: 1 },
+        generation: 3,
+        warnings: Vec::new(),
+    }
+}
+
+#[test]
+fn status_says_first_whether_anything_is_dropped() {
+    assert_text(
+        &status::text(&observing()),
+        &[
+            "observe: everything is judged and counted, nothing is dropped",
+            "",
+            "controller     running for 2 h 5 min, process 812, version 0.1.0",
+            "configuration  /etc/ratelimit/ratelimit.toml",
+            "lists          trust 2, allow 0, block 1",
+            "attached       eth0: native",
+            "               eth1: generic, much slower than native",
+            "                 not native: the driver has no XDP",
+            "memory         32 MiB, whatever comes",
+            "",
+            "service  ports    mode      admitted  would be dropped  dropped  mostly for",
+            "smtp     25,2525  observe  1,234,567               678        0  source_limit 600, bad_flags 70, blocked 8",
+            "sieve    4190     observe          3                 0        0",
+            "all                        1,234,570               678        0",
+            "",
+            "other frames  passed  would be dropped  dropped  that is",
+            "malformed          0                 3        0  headers that cannot be read: truncated, a wrong length, \
+             or an extension chain that is too long",
+            "not_served     1,000                 0        0  TCP to a port or an address that no service claims",
+            "",
+            "connections and frames since the filter was first loaded",
+        ],
+    );
+}
+
+#[test]
+fn status_shows_what_is_wrong_before_the_figures() {
+    let mut status = observing();
+    status.mode = ModeView {
+        mode: Mode::Enforce,
+        services: [("sieve".to_owned(), Mode::Observe), ("smtp".to_owned(), Mode::Enforce)].into(),
+        until: Some("2026-11-22T05:00:00Z".into()),
+        awaits_confirmation: true,
+    };
+    status.config_error = Some("r.toml:3:1: mode: \"enforced\" is not a mode\n    write observe or enforce".into());
+    status.warnings = vec!["port 4190 is one that this machine uses for its own connections".into()];
+    let text = status::text(&status);
+    assert_text(
+        text.split("\nservice ").next().unwrap(),
+        &[
+            "enforce: what is refused is dropped, but not on sieve",
+            "until 2026-11-22T05:00:00Z, then what was before; `ratelimit confirm` keeps it",
+            "",
+            "controller     running for 2 h 5 min, process 812, version 0.1.0",
+            "configuration  /etc/ratelimit/ratelimit.toml",
+            "lists          trust 2, allow 0, block 1",
+            "attached       eth0: native",
+            "               eth1: generic, much slower than native",
+            "                 not native: the driver has no XDP",
+            "memory         32 MiB, whatever comes",
+            "",
+            "the configuration is broken; the last good one stays in force",
+            "  r.toml:3:1: mode: \"enforced\" is not a mode",
+            "      write observe or enforce",
+            "",
+            "warnings",
+            "  port 4190 is one that this machine uses for its own connections",
+        ],
+    );
+}
+
+#[test]
+fn status_of_the_pins_claims_nothing_it_does_not_know() {
+    let mut status = observing();
+    status.controller = false;
+    (status.pid, status.uptime_s, status.config) = (None, None, None);
+    status.interfaces.clear();
+    let text = status::text(&status);
+    assert_text(
+        text.split("\nservice ").next().unwrap(),
+        &[
+            "observe: everything is judged and counted, nothing is dropped",
+            "",
+            "controller     not running; what is in force stays in force",
+            "attached       to nothing: nothing is filtered",
+            "memory         32 MiB, whatever comes",
+        ],
+    );
+}
+
+#[test]
+fn a_service_that_is_held_back_by_the_gate_says_so() {
+    let view = ModeView { services: [("smtp".to_owned(), Mode::Enforce)].into(), ..gate(Mode::Observe) };
+    assert_text(
+        &mode::text(&view),
+        &[
+            "observe: everything is judged and counted, nothing is dropped",
+            "",
+            "service  mode",
+            "smtp     enforce  observes nevertheless, because the gate does",
+        ],
+    );
+    assert_text(&mode::text(&gate(Mode::Enforce)), &["enforce: what is refused is dropped"]);
+}
+
+fn event() -> Event {
+    Event {
+        at: "2026-11-22T04:17:24.123Z".into(),
+        reason: "source_limit".into(),
+        action: "drop".into(),
+        mode: Mode::Enforce,
+        service: Some("smtp".into()),
+        source: Some(parse("2001:db8::4")),
+        source_port: 51234,
+        destination: Some(parse("2001:db8::25")),
+        port: 25,
+        interface: "eth0".into(),
+    }
+}
+
+#[test]
+fn an_event_is_one_line() {
+    let line = "2026-11-22T04:17:24.123Z  drop        source_limit    smtp         [2001:db8::4]:51234 > \
+                [2001:db8::25]:25  eth0\n";
+    assert_eq!(events::line(&event()), line);
+    let observed = Event { action: "pass".into(), mode: Mode::Observe, ..event() };
+    assert_eq!(events::line(&observed), line.replace("drop        ", "would drop  "));
+    let admitted = Event { reason: "admitted".into(), action: "pass".into(), source: None, service: None, ..event() };
+    let line = "2026-11-22T04:17:24.123Z  pass        admitted        -            - > [2001:db8::25]:25  eth0\n";
+    assert_eq!(events::line(&admitted), line);
+}
+
+fn limit_of(rate: &str, burst: &str) -> Limit {
+    Limit { rate: parse(rate), burst: parse(burst) }
+}
+
+#[test]
+fn limits_show_what_a_command_changed() {
+    let view = |level, limits: &[Limit], capacity_per_s| LimitView {
+        service: "smtp".into(),
+        level,
+        limits: limits.to_vec(),
+        configured: None,
+        until: None,
+        capacity_per_s,
+    };
+    let mut source = view(Level::Source, &[limit_of("10/s", "50"), limit_of("1000/h", "500")], Some(3_987_654.3));
+    source.configured = Some(vec![limit_of("300/min", "300")]);
+    source.until = Some("2026-11-22T05:00:00Z".into());
+    let limits = [source, view(Level::Network, &[], None), view(Level::Service, &[limit_of("1000/s", "5000")], None)];
+    assert_text(
+        &limit::text(&limits),
+        &[
+            "service  level    limit                            configured         until                 absorbs forged/s",
+            "smtp     source   10/s burst 50, 1000/h burst 500  300/min burst 300  2026-11-22T05:00:00Z         3,900,000",
+            "         network  off",
+            "         service  1000/s burst 5000",
+            "",
+            "The limit of a whole service refuses nobody; what exceeds it is counted as service_limit.",
+        ],
+    );
+}
+
+#[test]
+fn estimates_are_rounded_down_to_two_digits() {
+    for (estimate, text) in [(0.0, "0"), (7.9, "7"), (99.0, "99"), (123.0, "120"), (3_987_654.3, "3,900,000")] {
+        assert_eq!(limit::rounded(estimate), text);
+    }
+    assert_eq!(limit::rounded(f64::NAN), "0");
+}
+
+#[test]
+fn a_change_of_entries_shows_the_network_it_was_about() {
+    let entry = |network, services: &[&str], by: &str, note: Option<&str>| EntryView {
+        kind: EntryKind::Block,
+        network: parse(network),
+        services: services.iter().map(|name| (*name).to_owned()).collect(),
+        note: note.map(str::to_owned),
+        by: by.into(),
+        since: (by == "command").then(|| "2026-11-22T04:00:00Z".to_owned()),
+    };
+    let entries = [
+        entry("198.51.100.0/24", &[], "config", None),
+        entry("203.0.113.7", &["imap", "imaps"], "command", Some("guesses passwords")),
+    ];
+    assert_text(
+        &entry::changed(EntryKind::Block, parse("203.0.113.7"), "added", &entries),
+        &[
+            "203.0.113.7/32 added; block has 2 entries now",
+            "",
+            "network         services     by       since                 note",
+            "203.0.113.7/32  imap, imaps  command  2026-11-22T04:00:00Z  guesses passwords",
+        ],
+    );
+    assert_text(
+        &entry::shown(EntryKind::Block, &entries),
+        &[
+            "network          services     by       since                 note",
+            "198.51.100.0/24  all          config",
+            "203.0.113.7/32   imap, imaps  command  2026-11-22T04:00:00Z  guesses passwords",
+        ],
+    );
+    let gone = entry::changed(EntryKind::Block, parse("203.0.113.7"), "removed", &entries[..1]);
+    assert_text(&gone, &["203.0.113.7/32 removed; block has 1 entry now"]);
+    assert_text(&entry::shown(EntryKind::Trust, &[]), &["trust: no entries"]);
+}
+
+#[test]
+fn reload_and_detach_say_what_they_did() {
+    let nothing = Reloaded { changes: Vec::new(), warnings: Vec::new() };
+    assert_text(&reload::text(&nothing), &["reloaded: nothing has changed"]);
+    let something = Reloaded {
+        changes: vec!["mode: observe -> enforce".into(), "service smtp: changed".into()],
+        warnings: vec!["r.toml:9:1: allow[0]: never acts".into()],
+    };
+    assert_text(
+        &reload::text(&something),
+        &[
+            "reloaded, in force now:",
+            "  mode: observe -> enforce",
+            "  service smtp: changed",
+            "",
+            "warnings",
+            "  r.toml:9:1: allow[0]: never acts",
+        ],
+    );
+    let detached = Detached { interfaces: vec!["eth0".into(), "eth1".into()] };
+    assert_text(&detach::text(&detached), &["detached from eth0 and eth1: nothing is filtered any more"]);
+    assert_text(&detach::text(&Detached { interfaces: Vec::new() }), &["nothing was attached"]);
+}
+
+#[test]
+fn a_good_configuration_is_summed_up() {
+    let toml = r#"
+        interfaces = ["eth0"]
+        mode = "enforce"
+        allow = ["10.1.0.0/16"]
+        trust = ["10.0.0.0/8"]
+        [services.smtp]
+        mode = "observe"
+        [services.sieve]
+        source = "off"
+        network = "off"
+        to = ["192.0.2.25"]
+    "#;
+    let loaded = Config::parse(toml, "r.toml").unwrap();
+    let text = config::check::text(Path::new("r.toml"), &loaded);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "r.toml is good, with one warning");
+    assert!(lines[2].starts_with("  r.toml:4:"), "{text}");
+    let line = |start: &str| *lines.iter().find(|line| line.starts_with(start)).unwrap();
+    assert_eq!(line("mode"), "mode        enforce");
+    assert_eq!(line("lists"), "lists       trust 1, allow 1, block 0");
+    assert_eq!(line("memory"), "memory      32 MiB, whatever comes");
+    assert!(line("smtp  ").contains("observe  300/min burst 300  3000/min burst 3000"), "{text}");
+    assert!(line("sieve  ").contains("192.0.2.25/32  enforce  off "), "{text}");
+    let collisions = text.split("under forged sources").nth(1).unwrap();
+    assert!(collisions.contains("smtp ") && !collisions.contains("sieve"), "{text}");
+}
