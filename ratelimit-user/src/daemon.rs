@@ -1,6 +1,7 @@
 //! `ratelimit run`: the controller as a process.
 
 use std::{
+    convert::Infallible,
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -20,7 +22,7 @@ use crate::{
     controller::Controller,
     interface::AddressWatch,
     lock::Lock,
-    plane::now,
+    plane::{ProgramLog, now},
     preflight,
     server::{self, Shared},
 };
@@ -76,7 +78,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     let listener = server::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
     let (leave, mut left) = watch::channel(false);
     let served = tokio::spawn(server::serve(listener, Shared { controller: Arc::clone(controller), leave }));
-    let events = tokio::spawn(pump_events(Arc::clone(controller)));
+    let events = tokio::spawn(listen_to_plane(Arc::clone(controller)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -129,33 +131,48 @@ where
     }
 }
 
-/// Takes events out of the kernel's buffer, and out of the new one when the maps are made anew.
-async fn pump_events(controller: Arc<Mutex<Controller>>) {
-    let (events, set, mut plane) = {
-        let controller = lock(&controller);
-        (controller.events().clone(), controller.shared_set(), controller.plane_changes())
-    };
+/// Takes events and messages out of the kernel's buffers, and out of the new ones when the maps are made anew.
+async fn listen_to_plane(controller: Arc<Mutex<Controller>>) {
+    let mut changes = lock(&controller).plane_changes();
     loop {
-        plane.mark_unchanged();
-        let buffer = lock(&controller).plane().open_events();
-        let set = Arc::clone(&set);
+        changes.mark_unchanged();
+        let (events, set, buffer, log) = {
+            let mut controller = lock(&controller);
+            let log = controller.take_program_log();
+            (controller.events().clone(), controller.shared_set(), controller.plane().open_events(), log)
+        };
         let pumped = async {
-            let buffer = buffer.map_err(io::Error::other)?;
             let set = move || Some(Arc::clone(&set.read().unwrap_or_else(PoisonError::into_inner)));
-            events.clone().pump(buffer, set).await
+            let Err(error) = events.pump(buffer.map_err(io::Error::other)?, set).await;
+            Err(error)
         };
         tokio::select! {
-            Err(error) = pumped => {
+            Err::<Infallible, io::Error>(error) = pumped => {
                 tracing::error!(%error, "events cannot be read; judging goes on");
-                if plane.changed().await.is_err() {
+                if changes.changed().await.is_err() {
                     return;
                 }
             }
-            changed = plane.changed() => if changed.is_err() {
+            () = print_program_log(log) => {}
+            changed = changes.changed() => if changed.is_err() {
                 return;
             },
         }
     }
+}
+
+/// Prints what the program says, for ever.
+async fn print_program_log(log: Option<ProgramLog>) {
+    // SAFETY: the log owns its descriptor and keeps the same one until it is dropped, after the registration.
+    let log = log.and_then(|log| unsafe { AsyncFd::register_with_interest(log, Interest::READABLE) }.ok());
+    let Some(mut log) = log else {
+        return std::future::pending().await;
+    };
+    while let Ok(mut ready) = log.readable_mut().await {
+        ready.get_inner_mut().flush();
+        ready.clear_ready();
+    }
+    std::future::pending().await
 }
 
 fn announce(controller: &Controller) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     io,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -62,7 +63,11 @@ impl Events {
     }
 
     /// Takes events out of the kernel's buffer for ever. `set` names the services.
-    pub async fn pump(self, buffer: RingBuf<MapData>, set: impl Fn() -> Option<Arc<Set>>) -> io::Result<()> {
+    pub async fn pump(
+        self,
+        buffer: RingBuf<MapData>,
+        set: impl Fn() -> Option<Arc<Set>>,
+    ) -> Result<Infallible, io::Error> {
         // SAFETY: the buffer owns its descriptor and keeps the same one until it is dropped, after the registration.
         let mut buffer = unsafe { AsyncFd::register(buffer) }?;
         loop {

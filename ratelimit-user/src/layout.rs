@@ -104,7 +104,7 @@ fn divide(service: &Service, first_line: u64, lines: u64) -> [Region; 4] {
     let total: u64 = shares.iter().sum();
     let mut line = first_line;
     shares.map(|share| {
-        let own = if total == 0 { 0 } else { lines * share / total };
+        let own = (lines * share).checked_div(total).unwrap_or(0);
         let first = line;
         line += own;
         match own {

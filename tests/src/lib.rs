@@ -3,6 +3,7 @@
 pub mod attackers;
 pub mod cases;
 pub mod clients;
+pub mod controller;
 pub mod cost;
 pub mod debian;
 mod enter;

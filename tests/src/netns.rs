@@ -211,42 +211,61 @@ pub fn veth(one: End, other: End, mtu: u32) -> Result<()> {
     Ok(())
 }
 
-/// Names, machine-wide, of the directories that `Bpffs` mounts on.
-const BPFFS_PREFIX: &str = "ratelimit-lab-";
-const BPFFS_HOME: &str = "/run";
+/// Names, machine-wide, of the directories that `Bpffs` and `Scratch` mount on.
+const MOUNT_PREFIX: &str = "ratelimit-lab-";
+const MOUNT_HOME: &str = "/run";
 
 /// A BPF file system of a test's own, visible to every process the test starts. Unmounting it releases all its pins.
 #[derive(Debug)]
-pub struct Bpffs {
-    path: PathBuf,
-}
+pub struct Bpffs(Mounted);
 
 impl Bpffs {
     pub fn new() -> Result<Self> {
+        Ok(Self(Mounted::new("bpf", MsFlags::MS_NOEXEC, "is CONFIG_BPF_SYSCALL on in this kernel?")?))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// A directory in memory of a test's own, for sockets and state.
+#[derive(Debug)]
+pub struct Scratch(Mounted);
+
+impl Scratch {
+    pub fn new() -> Result<Self> {
+        Ok(Self(Mounted::new("tmpfs", MsFlags::empty(), "is CONFIG_TMPFS on in this kernel?")?))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// Only root may enter it, and no test that is killed leaves more than the mount behind, which `sweep` finds by its name.
+#[derive(Debug)]
+struct Mounted {
+    path: PathBuf,
+}
+
+impl Mounted {
+    fn new(kind: &str, flags: MsFlags, hint: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         require_root()?;
         sweep()?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(BPFFS_HOME).join(format!("{BPFFS_PREFIX}{}-{count}.bpf", std::process::id()));
+        let path = Path::new(MOUNT_HOME).join(format!("{MOUNT_PREFIX}{}-{count}.{kind}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let bpffs = Self { path };
-        mount(
-            Some("bpf"),
-            &bpffs.path,
-            Some("bpf"),
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-            Some("mode=0700"),
-        )
-        .context("cannot mount a BPF file system: is CONFIG_BPF_SYSCALL on in this kernel?")?;
-        Ok(bpffs)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
+        let mounted = Self { path };
+        let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some(kind), &mounted.path, Some(kind), flags, Some("mode=0700"))
+            .with_context(|| format!("cannot mount a {kind} file system: {hint}"))?;
+        Ok(mounted)
     }
 }
 
-impl Drop for Bpffs {
+impl Drop for Mounted {
     fn drop(&mut self) {
         if let Err(error) = dismount(&self.path) {
             eprintln!("lab: {error:#}");
@@ -254,11 +273,11 @@ impl Drop for Bpffs {
     }
 }
 
-/// Removes what tests that were killed have left: their BPF file systems. Everything else goes with the process.
+/// Removes what tests that were killed have left: their mounts. Everything else goes with the process.
 /// Returns how many there were.
 pub fn sweep() -> Result<usize> {
     let mut swept = 0;
-    for entry in fs::read_dir(BPFFS_HOME).with_context(|| format!("cannot list {BPFFS_HOME}"))? {
+    for entry in fs::read_dir(MOUNT_HOME).with_context(|| format!("cannot list {MOUNT_HOME}"))? {
         let path = entry?.path();
         if owner(&path).is_some_and(|pid| !is_alive(pid)) {
             dismount(&path)?;
@@ -278,7 +297,7 @@ fn is_alive(pid: u32) -> bool {
 
 fn owner(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;
-    let (pid, _count) = name.strip_prefix(BPFFS_PREFIX)?.split_once('-')?;
+    let (pid, _count) = name.strip_prefix(MOUNT_PREFIX)?.split_once('-')?;
     pid.parse().ok()
 }
 

@@ -79,7 +79,7 @@ struct Placed<'d> {
     entry: &'d Entry,
     key: &'d str,
     at: usize,
-    line: usize,
+    line: Option<usize>,
 }
 
 fn placed_entries<'d>(draft: &'d Draft, lines: &Lines<'_>, kind: EntryKind) -> Vec<Placed<'d>> {
@@ -87,7 +87,7 @@ fn placed_entries<'d>(draft: &'d Draft, lines: &Lines<'_>, kind: EntryKind) -> V
     let entries = draft.config.entries(kind).iter().zip(keys);
     let placed = entries.map(|(entry, key)| {
         let at = draft.place(&format!("{key}.network")).or_else(|| draft.place(key)).unwrap_or(0);
-        Placed { kind, entry, key, at, line: lines.position(at).line }
+        Placed { kind, entry, key, at, line: Some(lines.position(at).line) }
     });
     placed.collect()
 }

@@ -20,6 +20,19 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// The same where there is no file that a line could be looked up in.
+    pub fn without_line(mut self) -> Self {
+        if let Self::Entry(
+            EntryProblem::Contradiction { line, .. }
+            | EntryProblem::NeverActs { line, .. }
+            | EntryProblem::ListedTwice { line, .. },
+        ) = &mut self
+        {
+            *line = None;
+        }
+        self
+    }
+
     pub fn remedy(&self) -> String {
         match self {
             Self::File(problem) => problem.remedy(),
@@ -219,14 +232,14 @@ impl LimitProblem {
 pub enum EntryProblem {
     #[error("no service is called {value}")]
     UnknownService { value: String, nearest: Option<String>, known: Vec<String> },
-    #[error("{network} stands in {kind} and in {other} (line {line})")]
-    Contradiction { kind: EntryKind, network: Network, other: EntryKind, line: usize },
+    #[error("{network} stands in {kind} and in {other}{}", at_line(*line))]
+    Contradiction { kind: EntryKind, network: Network, other: EntryKind, line: Option<usize> },
     /// An error for `block`, a warning for `allow`, which is merely superfluous then.
-    #[error("{kind} {network} can never act: it lies inside {other} {outer} (line {line})")]
-    NeverActs { kind: EntryKind, network: Network, other: EntryKind, outer: Network, line: usize },
+    #[error("{kind} {network} can never act: it lies inside {other} {outer}{}", at_line(*line))]
+    NeverActs { kind: EntryKind, network: Network, other: EntryKind, outer: Network, line: Option<usize> },
     /// Only ever a warning.
-    #[error("{network} stands in {kind} already (line {line})")]
-    ListedTwice { kind: EntryKind, network: Network, line: usize },
+    #[error("{network} stands in {kind} already{}", at_line(*line))]
+    ListedTwice { kind: EntryKind, network: Network, line: Option<usize> },
     /// Only ever a warning.
     #[error("{network} blocks every {} address that is neither trusted nor allowed", family(*network))]
     BlocksEverything { network: Network },
@@ -245,6 +258,10 @@ impl EntryProblem {
             Self::BlocksEverything { .. } => "write a smaller network, or only the services it is meant for".into(),
         }
     }
+}
+
+fn at_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(" (line {line})"))
 }
 
 fn place(line: Option<usize>) -> String {

@@ -24,7 +24,7 @@ use crate::{
     interface::{Interface, default_route_interfaces},
     layout::Layout,
     machine::Machine,
-    plane::{Pins, Plan, Plane, clock_tick, take_down},
+    plane::{Pins, Plan, Plane, ProgramLog, clock_tick, take_down},
 };
 
 pub use start::Options;
@@ -81,6 +81,10 @@ impl Controller {
         &self.plane
     }
 
+    pub fn take_program_log(&mut self) -> Option<ProgramLog> {
+        self.plane.take_log()
+    }
+
     /// Wakes when the maps are made anew.
     pub fn plane_changes(&self) -> watch::Receiver<()> {
         self.plane_changed.subscribe()
@@ -109,6 +113,7 @@ impl Controller {
             }
         };
         self.change(|changes| changes.set_mode(&scope, request.mode, ends))?;
+        tracing::info!(service = request.service, mode = %request.mode, "the mode was changed by command");
         Ok(self.mode_view())
     }
 
@@ -118,6 +123,7 @@ impl Controller {
             return Err(Rejection::Invalid("nothing waits for a confirmation".into()));
         }
         self.change(|changes| *changes = waiting)?;
+        tracing::info!("the mode was confirmed by command");
         Ok(self.mode_view())
     }
 
@@ -143,6 +149,7 @@ impl Controller {
             changes.limits.retain(|change| (change.service.as_str(), change.level) != (&name, request.level));
             changes.limits.push(LimitChange { service: name.clone(), level: request.level, limits, until_s });
         })?;
+        tracing::info!(service = name, level = %request.level, limit = %new, "a limit was changed by command");
         Ok(self.limit_views())
     }
 
@@ -154,6 +161,7 @@ impl Controller {
                 .limits
                 .retain(|change| change.service != name || level.is_some_and(|level| level != change.level));
         })?;
+        tracing::info!(service = name, "limits were reset by command");
         Ok(self.limit_views())
     }
 
@@ -164,6 +172,7 @@ impl Controller {
             changes.entries.retain(|added| (added.kind, added.network) != (kind, request.network));
             changes.entries.push(AddedEntry { kind, network: request.network, services, note: request.note, since_s });
         })?;
+        tracing::info!(list = answer::kind_label(kind), network = %request.network, "added by command");
         Ok(self.entry_views(kind))
     }
 
@@ -171,6 +180,7 @@ impl Controller {
         let is_it = |added: &AddedEntry| (added.kind, added.network) == (kind, network);
         if self.changes.entries.iter().any(is_it) {
             self.change(|changes| changes.entries.retain(|added| !is_it(added)))?;
+            tracing::info!(list = answer::kind_label(kind), %network, "removed by command");
             return Ok(self.entry_views(kind));
         }
         let kind_name = answer::kind_label(kind);
@@ -305,8 +315,9 @@ impl Controller {
 fn checked(config: Config) -> Result<Config, Rejection> {
     let loaded = Config::parse_for(&config.to_toml(), "with this change", clock_tick());
     loaded.map(|_| config).map_err(|errors: ConfigErrors| {
-        let problems: Vec<String> = errors.iter().map(|error| error.problem.to_string()).collect();
-        Rejection::Invalid(problems.join("\n"))
+        let problems = errors.iter().map(|error| error.problem.clone().without_line());
+        let lines: Vec<String> = problems.map(|problem| format!("{problem}; {}", problem.remedy())).collect();
+        Rejection::Invalid(lines.join("\n"))
     })
 }
 

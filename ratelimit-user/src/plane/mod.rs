@@ -17,6 +17,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, MapError, RingBuf},
 };
+use aya_log::EbpfLogger;
 use ratelimit_common::{Moment, Secret, Set};
 
 use crate::{
@@ -30,6 +31,9 @@ pub use cells::Cells;
 pub use live::LiveTables;
 pub use maps::Maps;
 pub use pins::Pins;
+
+/// Messages of the program, on their way to the log.
+pub type ProgramLog = EbpfLogger<&'static dyn log::Log>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
@@ -58,7 +62,7 @@ pub struct Plane {
     number: u64,
     maps: Maps,
     attached: Vec<Attached>,
-    _programs: Ebpf,
+    programs: Ebpf,
 }
 
 /// What a plane is raised from.
@@ -100,14 +104,21 @@ impl Plane {
             }
         }
         maps.put_in_force(plan.compiled)?;
-
-        let mut attached = Vec::new();
-        for interface in plan.interfaces {
-            attached.push(attach(&mut programs, interface, &pins.link(&interface.name))?);
+        let attached = attach_all(&mut programs, pins, plan.interfaces);
+        if attached.is_err() && kept.is_none() && pins.in_force().ok().flatten() != Some(number) {
+            pins.remove_plane(number).map_err(|source| at(pins.root(), source))?;
         }
-        let plane = Self { pins: pins.clone(), number, maps, attached, _programs: programs };
+        let plane = Self { pins: pins.clone(), number, maps, attached: attached?, programs };
         plane.remove_leftovers(plan.interfaces)?;
         Ok(plane)
+    }
+
+    /// What the program says of itself; it speaks only if it was loaded while debug messages were wanted.
+    pub fn take_log(&mut self) -> Option<ProgramLog> {
+        match tracing::enabled!(tracing::Level::DEBUG) {
+            true => EbpfLogger::init(&mut self.programs).ok(),
+            false => None,
+        }
     }
 
     /// Puts a set in force in the same maps. The layout must be the one the plane was raised with.
@@ -193,9 +204,32 @@ pub fn clock_tick() -> std::time::Duration {
     std::time::Duration::new(step.tv_sec as u64, step.tv_nsec as u32)
 }
 
+/// Attaches to every interface, those first whose link is there already. If one fails, those attached anew
+/// are let go: either all are judged or none more than before.
+fn attach_all(programs: &mut Ebpf, pins: &Pins, interfaces: &[Interface]) -> Result<Vec<Attached>, PlaneError> {
+    let mut in_order: Vec<&Interface> = interfaces.iter().collect();
+    in_order.sort_by_key(|interface| !pins.link(&interface.name).exists());
+    let mut attached: Vec<Attached> = Vec::new();
+    for interface in in_order {
+        match attach(programs, interface, &pins.link(&interface.name)) {
+            Ok(one) => attached.push(one),
+            Err(error) => {
+                for new in attached.iter().filter(|one| !one.replaced) {
+                    detach(&pins.link(&new.interface))?;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    attached.sort_by(|one, other| one.interface.cmp(&other.interface));
+    Ok(attached)
+}
+
 fn load(directory: &Path, lines: u32) -> Result<Ebpf, PlaneError> {
     let mut loader = EbpfLoader::new();
     loader.map_max_entries("CELLS", lines);
+    let diagnostics = u8::from(tracing::enabled!(tracing::Level::DEBUG));
+    loader.override_global("LOG_DIAGNOSTICS", &diagnostics, true);
     for map in pins::MAPS {
         loader.map_pin_path(map, directory.join(map));
     }

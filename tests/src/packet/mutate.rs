@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// The valid packets that mutations start from.
+/// The packets that mutations start from, valid but for one that claims a mapped source.
 #[derive(Debug)]
 pub struct Corpus(Vec<Vec<u8>>);
 
@@ -60,6 +60,7 @@ impl Corpus {
             both(|packet| packet.extension(Extension::Authentication, 24)),
         ]
         .concat();
+        packets.push(SynPacket::v6().from("::ffff:192.0.2.7"));
         packets.extend([SynPacket::v4().ip_options(12), SynPacket::v4().ip_options(40), SynPacket::v6().atomic_fragment()]);
         packets.extend(Extension::ALL.map(|kind| SynPacket::v6().extension(kind, 16)));
         packets.push((0..8).fold(SynPacket::v6(), |packet, _| packet.extension(Extension::Destination, 8)));

@@ -41,10 +41,14 @@ impl Rate {
         Self { count, period_ns: 3_600_000_000_000, burst }
     }
 
-    /// In ticks, rounded down: a limit may be a little wider than it says, never narrower.
-    pub fn limit(self, first_cell: u32, cells: u32) -> Limit {
-        let increment = u32::try_from(self.period_ns / u64::from(self.count) / TICK_NS).expect("a rate of 24 h at most");
-        Limit { increment, tolerance: increment * (self.burst - 1), first_cell, cells }
+    /// Ticks of one connection, rounded down: a limit may be a little wider than it says, never narrower.
+    pub fn increment(self) -> u32 {
+        u32::try_from(self.period_ns / u64::from(self.count) / TICK_NS).expect("a burst that drains within 24 h")
+    }
+
+    fn limit(self, first_cell: u32, cells: u32) -> Limit {
+        let increment = self.increment();
+        Limit { increment, tolerance: Limit::tolerance_of(increment, self.burst), first_cell, cells }
     }
 }
 
@@ -293,9 +297,8 @@ impl Plan {
 
     /// A batch is charged at once.
     fn whole_limit(&self, rate: Rate, cell: u32) -> Limit {
-        let batch = u64::from(self.batch_mask) + 1;
-        let one = Rate { period_ns: rate.period_ns * batch, ..rate }.limit(cell, 1);
-        Limit { tolerance: (u64::from(one.increment) * u64::from(rate.burst - 1) / batch) as u32, ..one }
+        let batch = self.batch_mask + 1;
+        Rate { period_ns: rate.period_ns * u64::from(batch), burst: (rate.burst / batch).max(1), ..rate }.limit(cell, 1)
     }
 }
 

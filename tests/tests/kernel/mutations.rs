@@ -1,0 +1,64 @@
+//! The host's mutations in the kernel: both decide alike on every one.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use ratelimit_common::{Action, Mode, event::tally_index};
+use ratelimit_tests::{
+    kernel::{Globals, Kernel, Program},
+    packet::mutate::Corpus,
+    tables::{HostTables, Judged, World},
+};
+
+const MUTATIONS: u64 = 100_000;
+
+/// Runs a frame and reads the one counter that the host's decision says must move.
+fn agrees(kernel: &Kernel, program: Program, frame: &[u8], judged: &Judged) -> Result<bool> {
+    let verdict = judged.verdict;
+    let index = tally_index(verdict.reason, verdict.service, judged.family);
+    let mut expected = kernel.tally(index)?;
+    match verdict.action() {
+        Action::Pass => expected.passed += 1,
+        Action::Drop => expected.dropped += 1,
+    }
+    Ok(kernel.run(program, frame)? == verdict.action() && kernel.tally(index)? == expected)
+}
+
+fn compare(program: Program, mode: Mode) -> Result<()> {
+    let (start, world) = (Instant::now(), World::for_mutations().mode(mode));
+    let (corpus, host, kernel) = (Corpus::new(), HostTables::new(&world), crate::load(Globals::default(), &world));
+    let (mut frame, mut ran) = (Vec::new(), 0);
+    for number in 0..MUTATIONS {
+        corpus.mutated(number, &mut frame);
+        if !program.takes(&frame) {
+            continue;
+        }
+        let judged = host.judge(&frame);
+        ran += 1;
+        assert!(agrees(&kernel, program, &frame, &judged)?, "mutation {number}: {judged:?} on the host, {frame:02x?}");
+    }
+    // Each frame moved its own counter; no other moved if all together moved as often.
+    let moved: u64 = kernel.tallies()?.iter().map(|tally| tally.passed + tally.dropped).sum();
+    assert_eq!(moved, ran);
+    println!(
+        "{program:?}, {mode:?}: {ran} of {MUTATIONS} mutations agree ({} are shorter than an Ethernet header), {:.1} s",
+        MUTATIONS - ran,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+#[test]
+fn host_and_kernel_agree_in_one_piece() {
+    compare(Program::Gate, Mode::Enforce).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn host_and_kernel_agree_in_several_buffers() {
+    compare(Program::GateFrags, Mode::Enforce).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn host_and_kernel_agree_in_observe() {
+    compare(Program::Gate, Mode::Observe).unwrap_or_else(|error| panic!("{error:#}"));
+}
