@@ -62,11 +62,11 @@ pub struct Limit {
 impl Limit {
     pub const NONE: Self = Self { increment: 0, tolerance: 0, first_cell: 0, cells: 0 };
 
-    /// The tolerance that admits a whole burst at once, and not one more.
+    /// The tolerance that admits a whole burst at once, and one more a tick later.
     ///
-    /// (burst - 1) * increment would do; what is added, not quite one connection, changes nothing for a source
-    /// alone in its cells, and absorbs the debt of one stranger in them. That stranger would otherwise cost
-    /// the source the last connection of its burst: under a flood almost all of what honest bursts lose.
+    /// (burst - 1) * increment would do for the burst. What is added absorbs the debt of one stranger in a
+    /// source's cells, which would otherwise cost the source the last connection of its burst: under a forged
+    /// flood that is almost all of what honest bursts lose.
     pub const fn tolerance_of(increment: u32, burst: u32) -> u32 {
         increment.saturating_mul(burst).saturating_sub(1)
     }

@@ -11,10 +11,10 @@
 //! | `POST /v1/confirm` | | [`ModeView`] |
 //! | `GET /v1/limits` | | `[LimitView]` |
 //! | `PUT /v1/limits/SERVICE` | [`SetLimit`] | `[LimitView]` |
-//! | `DELETE /v1/limits/SERVICE` | | `[LimitView]` |
+//! | `DELETE /v1/limits/SERVICE?level=L` | | `[LimitView]`; all levels if none is named |
 //! | `GET /v1/entries/KIND` | | `[EntryView]` |
 //! | `POST /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
-//! | `DELETE /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
+//! | `DELETE /v1/entries/KIND` | [`EntryRequest`], of which only the network counts | `[EntryView]` |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //! | `POST /v1/detach` | | [`Detached`] |
@@ -172,9 +172,17 @@ pub struct ModeView {
     pub mode: Mode,
     /// Services with a mode of their own.
     pub services: BTreeMap<String, Mode>,
-    /// RFC 3339: when the mode goes back to what was before.
-    pub until: Option<String>,
-    /// Whether that can still be averted with `ratelimit confirm`.
+    /// Changes that go back to what was before by themselves.
+    pub ends: Vec<ModeEnd>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeEnd {
+    /// One service, or the gate as a whole.
+    pub service: Option<String>,
+    /// RFC 3339.
+    pub until: String,
+    /// Whether `ratelimit confirm` can still keep it.
     pub awaits_confirmation: bool,
 }
 

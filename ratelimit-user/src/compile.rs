@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use ratelimit_common::{
-    Address, Entry, Limit, Mode, Service, ServiceId, Set,
-    limit::TICK_NS,
-    map::MAX_ENTRIES_PER_SET,
+    Address, Entry, Limit, Mode, Service, ServiceId, Set, limit::TICK_NS, map::MAX_ENTRIES_PER_SET,
     set::TooManyDestinations,
 };
 
@@ -84,10 +82,9 @@ pub fn key(network: Network) -> (Address, u8) {
 /// Every reason that makes events has an equal part of the budget on every processor.
 fn event_interval_ns(events_per_second: u32, processors: u32) -> u64 {
     const SECOND_NS: u64 = 1_000_000_000;
-    let reasons = ratelimit_common::Reason::ALL
-        .iter()
-        .filter(|reason| reason.refuses() || reason.is_new_connection())
-        .count() as u64;
+    let reasons =
+        ratelimit_common::Reason::ALL.iter().filter(|reason| reason.refuses() || reason.is_new_connection()).count()
+            as u64;
     match events_per_second {
         0 => 0,
         some => SECOND_NS * reasons * u64::from(processors.max(1)) / u64::from(some),
@@ -112,12 +109,7 @@ fn compile_service(service: &config::Service, place: &Place, processors: u32) ->
     let whole = service.service.map_or(Limit::NONE, |limit| {
         let increment = ticks(&limit, batch);
         let batches = (limit.burst.get() / batch).max(1);
-        Limit {
-            increment,
-            tolerance: Limit::tolerance_of(increment, batches),
-            first_cell: place.whole_cell,
-            cells: 1,
-        }
+        Limit { increment, tolerance: Limit::tolerance_of(increment, batches), first_cell: place.whole_cell, cells: 1 }
     });
     let v4 = |prefix: u8| Address::mask(96 + prefix);
     let masks = [

@@ -7,7 +7,10 @@ use ratelimit_common::{
     map::{CELLS_PER_LINE, LINE_BYTES},
 };
 
-use crate::config::{Config, MOST_SERVICES, Service};
+use crate::{
+    collision,
+    config::{Config, Level, Limit, MOST_SERVICES, Service},
+};
 
 const _: () = assert!(SERVICES == MOST_SERVICES);
 
@@ -71,6 +74,25 @@ impl Layout {
 
     pub fn place(&self, service: &str) -> Option<&Place> {
         self.places.iter().find(|place| place.name == service)
+    }
+
+    /// Every limit of a service that has cells, with those cells as the collision formula takes them.
+    pub fn crowded<'s>(&self, service: &'s Service) -> Vec<(Level, &'s Limit, collision::Region)> {
+        let Some(place) = self.place(&service.name) else {
+            return Vec::new();
+        };
+        let (source, network) = place.regions.split_at(2);
+        let with_cells = |level, limits: &'s [Limit], regions: &[Region]| {
+            let pairs = limits.iter().zip(regions).map(move |(limit, region)| {
+                let cells = region.cells.into();
+                let (rate_per_s, burst) = (limit.rate.per_second(), limit.burst.get().into());
+                (level, limit, collision::Region { cells, rate_per_s, burst })
+            });
+            pairs.collect::<Vec<_>>()
+        };
+        let mut all = with_cells(Level::Source, &service.source, source);
+        all.extend(with_cells(Level::Network, &service.network, network));
+        all
     }
 
     /// Whether the cells of a set can be kept: the same services with the same regions.

@@ -1,15 +1,16 @@
 //! What works on the pins alone, when no controller runs.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use ratelimit_common::{Address, ServiceId, Set, map::LINE_BYTES};
 
 use crate::{
     api,
-    changes::Changes,
+    changes::{Changes, Ending},
     compile,
     config::{Mode, Paths, fold_address},
+    controller::answer::mode_ends,
     events,
     lock::Lock,
     plane::{Maps, Pins, open_in_force, take_down},
@@ -60,16 +61,23 @@ pub fn explain(paths: &Paths, address: IpAddr, service: Option<&str>) -> anyhow:
 }
 
 /// Changes the mode in the pinned maps, and remembers it for the next controller.
-pub fn set_mode(paths: &Paths, mode: Mode, service: Option<&str>) -> anyhow::Result<api::ModeView> {
+///
+/// What ends by itself ends when a controller runs again, and not before its time.
+pub fn set_mode(
+    paths: &Paths,
+    mode: Mode,
+    service: Option<&str>,
+    time: Option<Duration>,
+) -> anyhow::Result<api::ModeView> {
     let _lock = Lock::take(&paths.socket)?;
     let mut maps = open_in_force(&Pins::at(&paths.pins))?;
     let set = maps.active_set()?;
     let id = service.map(|name| place_of(&set, name)).transpose()?;
     let mut changes = Changes::load(&paths.state)?;
-    changes.set_mode(service.unwrap_or_default(), mode, None);
+    changes.set_mode(service.unwrap_or_default(), mode, time.map(Ending::After));
     changes.save(&paths.state)?;
     change_mode(&mut maps, mode, id)?;
-    Ok(mode_view(&*maps.active_set()?))
+    Ok(api::ModeView { ends: mode_ends(&changes), ..mode_view(&*maps.active_set()?) })
 }
 
 /// A service's own mode cannot be told apart from the gate's in the maps, so a change of the gate changes
@@ -100,7 +108,7 @@ fn mode_view(set: &Set) -> api::ModeView {
         (mode != gate).then(|| (service.name().to_owned(), mode))
     };
     let services: BTreeMap<String, Mode> = set.services().filter_map(own).collect();
-    api::ModeView { mode: gate, services, until: None, awaits_confirmation: false }
+    api::ModeView { mode: gate, services, ends: Vec::new() }
 }
 
 fn place_of(set: &Set, name: &str) -> anyhow::Result<ServiceId> {

@@ -169,11 +169,7 @@ struct LevelQuery {
     level: Option<Level>,
 }
 
-async fn reset_limit(
-    shared: State<Shared>,
-    Path(service): Path<String>,
-    Query(query): Query<LevelQuery>,
-) -> Response {
+async fn reset_limit(shared: State<Shared>, Path(service): Path<String>, Query(query): Query<LevelQuery>) -> Response {
     ask(shared, move |controller| controller.reset_limit(&service, query.level)).await
 }
 

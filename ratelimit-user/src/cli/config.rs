@@ -84,7 +84,7 @@ fn effective(context: &Context<'_>) -> anyhow::Result<ConfigView> {
                 Origin::File(path) => (format!("what {} says", path.display()), Some(path)),
                 Origin::BuiltIn => ("the built-in defaults".to_owned(), None),
             };
-            output::note(&format!("{unreachable}; this is {shown}"));
+            output::note(&format!("{unreachable}; shown instead: {shown}"));
             Ok(view(&config, origin))
         }
         other => Ok(other?),

@@ -44,7 +44,7 @@ impl<'g> Context<'g> {
                 let error = ClientError::NotRunning { stopped: stopped.clone() };
                 let answer = offline(&paths).with_context(|| error.to_string())?;
                 output::note(&format!(
-                    "no controller is running ({stopped}); done on what is pinned in {}",
+                    "no controller is running ({stopped}); the pins in {} are used instead",
                     paths.pins.display()
                 ));
                 Ok(answer)

@@ -7,11 +7,12 @@ use crate::{api::Detached, client::Client, offline};
 use super::{context::Context, table::list};
 
 /// Take the filter off all interfaces; works without a controller too
-///
-/// Ends the controller too. Nothing is judged any more until `ratelimit run` attaches again; to stop only the
-/// dropping, use `ratelimit mode observe`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  ratelimit detach")]
+#[command(
+    after_help = "Ends the controller too. Nothing is judged any more until `ratelimit run` attaches again; to stop only the \
+    dropping, use `ratelimit mode observe`.\n\n\
+    Example:\n  ratelimit detach"
+)]
 pub(super) struct Detach {}
 
 impl Detach {

@@ -7,11 +7,12 @@ use crate::api::Event;
 use super::{context::Context, output};
 
 /// Show sampled verdicts: who was let in, refused, or would have been
-///
-/// At most so many a second are sampled as the configuration says (events_per_second); the counters of `ratelimit
-/// status` are complete.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  ratelimit events --follow")]
+#[command(
+    after_help = "Only a sample: at most so many a second as the configuration says (events_per_second). The counters of \
+    `ratelimit status` are complete.\n\n\
+    Example:\n  ratelimit events --follow"
+)]
 pub(super) struct Show {
     /// Go on with new ones as they come
     #[arg(long, short)]

@@ -22,12 +22,12 @@ use super::{
 const WOULD_BE_REFUSED: u8 = 3;
 
 /// Show what would happen to the next connection of an address, why, and what would change it
-///
-/// The answer is the decision of the gate itself over what is in force now; nothing is charged. Ends with exit code 3
-/// if the address is refused by any service shown, or would be if that service enforced. Works without a controller
-/// too.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  ratelimit explain 192.0.2.4 --service smtp")]
+#[command(
+    after_help = "The answer is the decision of the filter itself over what is in force now. Ends with exit code 3 if any \
+    service shown refuses the address, or would if it enforced. Works without a controller too.\n\n\
+    Example:\n  ratelimit explain 192.0.2.4 --service smtp"
+)]
 pub(super) struct Explain {
     /// As in 192.0.2.4 or 2001:db8::4
     #[arg(value_parser = address)]
@@ -56,17 +56,20 @@ impl Explain {
 
 pub(super) fn text(explanation: &Explanation) -> String {
     let mut out = format!("{}\n\n{}", headline(explanation), verdicts(&explanation.services));
-    let limits = limits(&explanation.services);
-    if !limits.is_empty() {
-        out.push_str(&format!("\n{}", limits.text()));
+    if let Some(limits) = limits(&explanation.services) {
+        out.push_str(&format!("\n{limits}"));
     }
     let entries = entries(&explanation.services);
     if !entries.is_empty() {
         out.push_str(&format!("\n{}", entries.text()));
     }
-    let remedies = remedy::remedies(explanation);
-    if !remedies.is_empty() {
-        out.push_str(&format!("\nwhat would change it\n{}", indented(&remedies.join("\n"), 2)));
+    if explanation.controller {
+        let remedies = remedy::remedies(explanation);
+        if !remedies.is_empty() {
+            out.push_str(&format!("\nwhat would change it\n{}", indented(&remedies.join("\n"), 2)));
+        }
+    } else {
+        out.push_str("\nonly a running controller knows the limits and the entries behind this\n");
     }
     if !explanation.recent.is_empty() {
         let recent: String = explanation.recent.iter().map(events::line).collect();
@@ -80,7 +83,7 @@ fn headline(explanation: &Explanation) -> String {
     let names = |wanted: &dyn Fn(&ServiceExplanation) -> bool| {
         let names: Vec<&str> =
             services.iter().filter(|service| wanted(service)).map(|service| service.service.as_str()).collect();
-        list(&names)
+        if names.len() > 1 && names.len() == services.len() { "every service".to_owned() } else { list(&names) }
     };
     let dropped = names(&|service| service.refused && service.action == "drop");
     let observed = names(&|service| service.refused && service.action != "drop");
@@ -114,7 +117,8 @@ fn verdicts(services: &[ServiceExplanation]) -> String {
     table.text()
 }
 
-fn limits(services: &[ServiceExplanation]) -> Table {
+/// Of several services only what is used; of one everything.
+fn limits(services: &[ServiceExplanation]) -> Option<String> {
     let mut table = Table::new(&[
         ("service", Align::Left),
         ("counted", Align::Left),
@@ -124,7 +128,7 @@ fn limits(services: &[ServiceExplanation]) -> Table {
         ("next", Align::Left),
     ]);
     for service in services {
-        for level in &service.levels {
+        for level in service.levels.iter().filter(|level| services.len() == 1 || level.used > 0.0) {
             let next = match level.wait_ms {
                 0 => "now".to_owned(),
                 wait => format!("in {}", span(Duration::from_millis(wait))),
@@ -134,12 +138,19 @@ fn limits(services: &[ServiceExplanation]) -> Table {
                 plain(level.counted),
                 level.level.to_string(),
                 level.limit.to_string(),
-                format!("{:.0} of {}", level.used, level.limit.burst),
+                // Rounded down: one more is let in until the burst is used up to the last.
+                format!("{} of {}", level.used as u64, level.limit.burst),
                 next,
             ]);
         }
     }
-    table
+    let levels: usize = services.iter().map(|service| service.levels.len()).sum();
+    match (levels, table.len()) {
+        (0, _) => None,
+        (_, 0) => Some("nothing is used of any limit\n".to_owned()),
+        (levels, shown) if shown < levels => Some(format!("{}nothing is used of the other limits\n", table.text())),
+        (_, _) => Some(table.text()),
+    }
 }
 
 /// Every entry once, though each service brings it along.

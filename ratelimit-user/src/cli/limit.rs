@@ -28,6 +28,7 @@ pub(super) enum LimitCommand {
 #[command(after_help = "Example:\n  ratelimit limit set smtp --rate 120/min --burst 60 --for 2h")]
 #[command(group(ArgGroup::new("change").args(["rate", "burst"]).required(true).multiple(true)))]
 pub(super) struct Set {
+    /// As `limit show` names it
     #[arg(value_name = "SERVICE", value_parser = NonEmptyStringValueParser::new())]
     pub service: String,
     /// New connections over time, as in 10/s, 120/min, 1000/h, 5000/day
@@ -48,6 +49,7 @@ pub(super) struct Set {
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  ratelimit limit reset smtp")]
 pub(super) struct Reset {
+    /// As `limit show` names it
     #[arg(value_name = "SERVICE", value_parser = NonEmptyStringValueParser::new())]
     pub service: String,
     /// This limit alone, instead of all of the service
@@ -61,13 +63,20 @@ impl LimitCommand {
         let limits = match self {
             Self::Show => client.limits()?,
             Self::Set(Set { service, rate, burst, level, for_ }) => {
-                client.set_limit(service, &SetLimit { level: *level, rate: *rate, burst: *burst, for_: *for_ })?
+                let wanted = SetLimit { level: *level, rate: *rate, burst: *burst, for_: *for_ };
+                only(service, client.set_limit(service, &wanted)?)
             }
-            Self::Reset(Reset { service, level }) => client.reset_limit(service, *level)?,
+            Self::Reset(Reset { service, level }) => only(service, client.reset_limit(service, *level)?),
         };
         context.answer(&limits, |limits| text(limits))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// After a change the limits of the other services are beside the point.
+fn only(service: &str, mut limits: Vec<LimitView>) -> Vec<LimitView> {
+    limits.retain(|view| view.service == service);
+    limits
 }
 
 pub(super) fn text(limits: &[LimitView]) -> String {

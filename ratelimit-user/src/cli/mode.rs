@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use clap::{Args, builder::NonEmptyStringValueParser};
 
 use crate::{
-    api::{ModeView, SetMode},
+    api::{ModeEnd, ModeView, SetMode},
     client::Client,
     config::{Duration, Mode},
     offline,
@@ -11,17 +11,20 @@ use crate::{
 
 use super::{
     context::Context,
+    output,
     table::{Align, Table},
 };
 
 /// Show or set whether refusals are carried out
-///
-/// observe judges and counts everything and drops nothing; enforce drops. A service drops only where both its own
-/// mode and that of the gate say enforce. Without --for and --confirm it works without a controller too.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  \
-    ratelimit mode enforce --confirm 10m    back to what was before, unless `ratelimit confirm` follows\n  \
-    ratelimit mode observe --for 1h         stops dropping for an hour")]
+#[command(
+    after_help = "observe judges and counts everything and drops nothing; enforce drops. A service drops only where both its \
+    own mode and that of the whole say enforce. Without a controller it works too, but what is to end by itself then ends when one runs again; enforce with \
+    --for or --confirm needs one.\n\n\
+    Examples:\n  \
+    ratelimit mode observe --for 1h         stops dropping for an hour\n  \
+    ratelimit mode enforce --confirm 10m    drops, and stops unless confirmed in time"
+)]
 pub(super) struct ModeCommand {
     /// observe or enforce; without it the mode is shown
     #[arg(value_name = "observe|enforce")]
@@ -50,22 +53,28 @@ impl ModeCommand {
     fn set(&self, mode: Mode, context: &Context<'_>) -> anyhow::Result<ModeView> {
         let Self { service, for_, confirm, .. } = self;
         let wanted = SetMode { mode, service: service.clone(), for_: *for_, confirm: *confirm };
-        if for_.is_some() || confirm.is_some() {
-            // Only a controller can take it back in time.
+        // Only a controller can take it back in time. To observe for longer than meant is no harm, and who asks
+        // for it while mail is down must get it.
+        if confirm.is_some() || (for_.is_some() && mode == Mode::Enforce) {
             return Ok(context.client()?.set_mode(&wanted)?);
         }
+        let time = for_.map(|time| time.as_std());
         context.ask_or_offline(
             |client| client.set_mode(&wanted),
-            |paths| offline::set_mode(paths, mode, service.as_deref()),
+            |paths| {
+                let view = offline::set_mode(paths, mode, service.as_deref(), time)?;
+                if time.is_some() {
+                    output::note("it ends at that time only if a controller runs by then, else when one starts");
+                }
+                Ok(view)
+            },
         )
     }
 }
 
 pub(super) fn text(view: &ModeView) -> String {
     let mut out = format!("{}\n", headline(view));
-    if let Some(until) = until(view) {
-        out.push_str(&format!("{until}\n"));
-    }
+    out.push_str(&endings(view));
     let mut services = Table::new(&[("service", Align::Left), ("mode", Align::Left), ("", Align::Left)]);
     for (service, mode) in &view.services {
         let meaning = match (view.mode, mode) {
@@ -92,9 +101,12 @@ pub(super) fn headline(view: &ModeView) -> String {
     }
 }
 
-/// When and how the mode ends by itself.
-pub(super) fn until(view: &ModeView) -> Option<String> {
-    let until = view.until.as_ref()?;
-    let averted = if view.awaits_confirmation { "; `ratelimit confirm` keeps it" } else { "" };
-    Some(format!("until {until}, then what was before{averted}"))
+/// When and how changes of the mode end by themselves, a line each.
+pub(super) fn endings(view: &ModeView) -> String {
+    let line = |end: &ModeEnd| {
+        let of = end.service.as_ref().map_or_else(String::new, |service| format!("{service}: "));
+        let averted = if end.awaits_confirmation { "; `ratelimit confirm` keeps it" } else { "" };
+        format!("{of}until {}, then what was before{averted}\n", end.until)
+    };
+    view.ends.iter().map(line).collect()
 }

@@ -70,3 +70,39 @@ fn read(path: &Path) -> anyhow::Result<Written> {
 fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn global(config: &Path) -> Global {
+        Global { config: Some(config.to_path_buf()), ..Global::default() }
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_what_is_built_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        std::fs::write(&file, "mode = \"enforced\"\n[paths]\nsocket = \"/a\"\npins = \"/b\"\n").unwrap();
+        let mut global = global(&file);
+        global.pins = Some("/flag".into());
+        // The mode is no mode, and hides nothing.
+        let paths = resolve(&global).unwrap();
+        assert_eq!(paths.socket, Path::new("/a"));
+        assert_eq!(paths.pins, Path::new("/flag"));
+        assert_eq!(paths.state, Paths::default().state);
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("r.toml");
+        assert!(resolve(&global(&file)).is_err());
+        std::fs::write(&file, "[paths\n").unwrap();
+        let said = format!("{:#}", resolve(&global(&file)).unwrap_err());
+        assert!(said.contains("cannot read [paths] in") && said.contains("r.toml"), "{said}");
+        let all = Some(PathBuf::from("/all"));
+        let given = Global { socket: all.clone(), pins: all.clone(), state: all, ..global(&file) };
+        assert_eq!(resolve(&given).unwrap().socket, Path::new("/all"));
+    }
+}

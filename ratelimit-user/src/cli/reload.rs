@@ -7,10 +7,9 @@ use crate::api::Reloaded;
 use super::{context::Context, table::indented};
 
 /// Put the changed configuration in force, all at once
-///
-/// If it is broken nothing changes, and what is wrong is printed.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  ratelimit config check && ratelimit reload")]
+#[command(after_help = "If it is broken nothing changes, and what is wrong is printed.\n\n\
+    Example:\n  ratelimit config check && ratelimit reload")]
 pub(super) struct Reload {}
 
 impl Reload {

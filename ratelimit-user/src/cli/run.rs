@@ -13,12 +13,13 @@ use crate::{config::Mode, daemon};
 use super::context::Context;
 
 /// Load the filter, attach it and control it until stopped
-///
-/// Without a configuration file the built-in defaults watch the mail ports on the interfaces that hold a default
-/// route, and drop nothing. Stopping it stops the filter, unless --keep is given; if it dies, the filter goes on.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  ratelimit run --interface eth0 --mode observe\n\n\
-    What it does is logged to standard error; RATELIMIT_LOG=debug logs more.")]
+#[command(
+    after_help = "Without a configuration file it watches the mail ports on the interfaces that hold a default route, and \
+    drops nothing. Stopping it stops the filter, unless --keep is given; if it dies, the filter goes on. What it does \
+    is logged to standard error; RATELIMIT_LOG=debug logs more.\n\n\
+    Example:\n  ratelimit run --interface eth0 --mode observe"
+)]
 pub(super) struct Run {
     /// An interface to protect, or auto for those that hold a default route; may be repeated
     #[arg(long = "interface", value_name = "IF")]

@@ -31,9 +31,7 @@ impl Show {
 
 pub(super) fn text(status: &Status) -> String {
     let mut out = format!("{}\n", mode::headline(&status.mode));
-    if let Some(until) = mode::until(&status.mode) {
-        out.push_str(&format!("{until}\n"));
-    }
+    out.push_str(&mode::endings(&status.mode));
     out.push_str(&format!("\n{}", facts(status)));
     if let Some(error) = &status.config_error {
         let heading = "the configuration is broken; the last good one stays in force";
@@ -63,7 +61,7 @@ fn facts(status: &Status) -> String {
         [] => facts.push(("attached", "to nothing: nothing is filtered".to_owned())),
         interfaces => {
             for (index, interface) in interfaces.iter().enumerate() {
-                facts.push((if index == 0 { "attached" } else { "" }, attached(interface)));
+                facts.push((if index == 0 { "attached" } else { "" }, attached(interface, status.controller)));
                 facts.extend(interface.notes.iter().map(|note| ("", format!("  {note}"))));
             }
         }
@@ -81,9 +79,11 @@ fn controller(status: &Status) -> String {
     format!("running{}{}, version {}", since.unwrap_or_default(), pid.unwrap_or_default(), status.version)
 }
 
-fn attached(interface: &InterfaceStatus) -> String {
+fn attached(interface: &InterfaceStatus, by_controller: bool) -> String {
     let how = match interface.attached.as_deref() {
-        None => "NOT attached, nothing is filtered here",
+        None if by_controller => "NOT attached, nothing is filtered here",
+        // What is pinned for an interface of another network namespace filters there.
+        None => "pinned, but cannot be seen from here",
         Some("native_frags") => "native, large frames too",
         Some("generic") => "generic, much slower than native",
         Some(other) => other,

@@ -26,6 +26,10 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

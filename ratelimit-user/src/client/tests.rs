@@ -61,7 +61,7 @@ fn answer_raw(place: &Place, bytes: &'static [u8]) {
 }
 
 fn observe() -> ModeView {
-    ModeView { mode: Mode::Observe, services: [].into(), until: None, awaits_confirmation: false }
+    ModeView { mode: Mode::Observe, services: [].into(), ends: Vec::new() }
 }
 
 fn event(number: u16) -> Event {

@@ -12,7 +12,7 @@ use ratelimit_common::{Address, map::LINE_BYTES};
 use super::{Controller, Rejection, services_of};
 use crate::{
     api,
-    collision::Region,
+    changes::{Changes, ModeChange},
     config::{Config, EntryKind, Level, Limit, Loaded, Network, Origin, fold_address},
     machine::ephemeral_ports_warning,
     plane::Maps,
@@ -66,8 +66,6 @@ impl Controller {
     }
 
     pub fn mode_view(&self) -> api::ModeView {
-        let gate = self.changes.modes.get("");
-        let latest = self.changes.modes.values().filter_map(|change| change.until_s).min();
         api::ModeView {
             mode: self.effective.mode,
             services: self
@@ -76,8 +74,7 @@ impl Controller {
                 .iter()
                 .filter_map(|service| Some((service.name.clone(), service.mode?)))
                 .collect(),
-            until: gate.and_then(|change| change.until_s).or(latest).map(rfc3339),
-            awaits_confirmation: self.changes.modes.values().any(|change| change.awaits_confirmation),
+            ends: mode_ends(&self.changes),
         }
     }
 
@@ -85,14 +82,16 @@ impl Controller {
         let mut views = Vec::new();
         for service in &self.effective.services {
             for level in [Level::Source, Level::Network, Level::Service] {
-                let change = self.changes.limits.iter().find(|change| {
-                    (change.service.as_str(), change.level) == (service.name.as_str(), level)
-                });
+                let change = self
+                    .changes
+                    .limits
+                    .iter()
+                    .find(|change| (change.service.as_str(), change.level) == (service.name.as_str(), level));
                 let limits = limits_of(&self.effective, &service.name, level);
                 views.push(api::LimitView {
                     service: service.name.clone(),
                     level,
-                    capacity_per_s: self.capacity(&service.name, level, &limits),
+                    capacity_per_s: self.capacity(service, level),
                     limits,
                     configured: change.map(|_| limits_of(&self.loaded.config, &service.name, level)),
                     until: change.and_then(|change| change.until_s).map(rfc3339),
@@ -102,22 +101,10 @@ impl Controller {
         views
     }
 
-    fn capacity(&self, service: &str, level: Level, limits: &[Limit]) -> Option<f64> {
-        let first = match level {
-            Level::Source => 0,
-            Level::Network => 2,
-            Level::Service => return None,
-        };
-        let place = self.layout.place(service)?;
-        let capacities = limits.iter().zip(&place.regions[first..]).map(|(limit, region)| {
-            Region {
-                cells: region.cells.into(),
-                rate_per_s: limit.rate.per_second(),
-                burst: limit.burst.get().into(),
-            }
-            .capacity()
-        });
-        capacities.reduce(f64::min)
+    /// The least of a level's windows.
+    fn capacity(&self, service: &crate::config::Service, level: Level) -> Option<f64> {
+        let of_level = self.layout.crowded(service).into_iter().filter(|(of, ..)| *of == level);
+        of_level.map(|(_, _, region)| region.capacity()).reduce(f64::min)
     }
 
     pub fn entry_views(&self, kind: EntryKind) -> Vec<api::EntryView> {
@@ -174,6 +161,18 @@ impl Controller {
         let kinds = [EntryKind::Trust, EntryKind::Allow, EntryKind::Block];
         kinds.into_iter().flat_map(|kind| self.entry_views(kind)).filter(concerns).collect()
     }
+}
+
+/// Changes of mode that end by themselves.
+pub fn mode_ends(changes: &Changes) -> Vec<api::ModeEnd> {
+    let end = |(scope, change): (&String, &ModeChange)| {
+        Some(api::ModeEnd {
+            service: (!scope.is_empty()).then(|| scope.clone()),
+            until: rfc3339(change.until_s?),
+            awaits_confirmation: change.awaits_confirmation,
+        })
+    };
+    changes.modes.iter().filter_map(end).collect()
 }
 
 pub fn limits_of(config: &Config, service: &str, level: Level) -> Vec<Limit> {
@@ -234,13 +233,14 @@ pub fn differences(before: &Config, after: &Config) -> Vec<String> {
     let changed = |name: &&String| new.get(*name).is_some_and(|service| old.get(*name) != Some(service));
     lines.extend(old.keys().filter(changed).map(|name| format!("service {name}: changed")));
     for kind in [EntryKind::Trust, EntryKind::Allow, EntryKind::Block] {
-        let networks = |config: &Config| -> Vec<Network> {
-            config.entries(kind).iter().map(|entry| entry.network).collect()
-        };
+        let networks =
+            |config: &Config| -> Vec<Network> { config.entries(kind).iter().map(|entry| entry.network).collect() };
         let (old, new) = (networks(before), networks(after));
         let label = kind_label(kind);
-        lines.extend(new.iter().filter(|network| !old.contains(network)).map(|network| format!("{label}: + {network}")));
-        lines.extend(old.iter().filter(|network| !new.contains(network)).map(|network| format!("{label}: - {network}")));
+        lines
+            .extend(new.iter().filter(|network| !old.contains(network)).map(|network| format!("{label}: + {network}")));
+        lines
+            .extend(old.iter().filter(|network| !new.contains(network)).map(|network| format!("{label}: - {network}")));
     }
     lines
 }

@@ -3,7 +3,7 @@
 //! Every change takes the same way: the configuration with the changes on top is checked, compiled, put in
 //! force in one step, and only then remembered. Whatever fails on that way leaves everything as it was.
 
-mod answer;
+pub(crate) mod answer;
 mod start;
 
 use std::{
@@ -109,7 +109,9 @@ impl Controller {
             (Some(time), None) => Some(Ending::After(time.as_std())),
             (None, Some(time)) => Some(Ending::UnlessConfirmed(time.as_std())),
             (Some(_), Some(_)) => {
-                return Err(Rejection::Invalid("--for and --confirm exclude each other: a confirmed mode stays".into()));
+                return Err(Rejection::Invalid(
+                    "--for and --confirm exclude each other: a confirmed mode stays".into(),
+                ));
             }
         };
         self.change(|changes| changes.set_mode(&scope, request.mode, ends))?;
@@ -157,9 +159,7 @@ impl Controller {
     pub fn reset_limit(&mut self, service: &str, level: Option<Level>) -> Result<Vec<api::LimitView>, Rejection> {
         let name = self.known_service(service)?;
         self.change(|changes| {
-            changes
-                .limits
-                .retain(|change| change.service != name || level.is_some_and(|level| level != change.level));
+            changes.limits.retain(|change| change.service != name || level.is_some_and(|level| level != change.level));
         })?;
         tracing::info!(service = name, "limits were reset by command");
         Ok(self.limit_views())
@@ -227,9 +227,9 @@ impl Controller {
         let machine = Machine::look(&self.loaded.config)?;
         let interfaces: Vec<Interface> =
             self.interfaces.iter().filter_map(|known| Interface::find(&known.name).ok()).collect();
-        let came_back = interfaces.iter().any(|found| {
-            self.interfaces.iter().any(|known| known.name == found.name && known.index != found.index)
-        });
+        let came_back = interfaces
+            .iter()
+            .any(|found| self.interfaces.iter().any(|known| known.name == found.name && known.index != found.index));
         if came_back {
             tracing::warn!("an interface was made anew, attaching to it");
             return self.put_in_force(self.loaded.clone(), self.changes.clone(), interfaces);
@@ -263,12 +263,7 @@ impl Controller {
         }
     }
 
-    fn put_in_force(
-        &mut self,
-        loaded: Loaded,
-        changes: Changes,
-        interfaces: Vec<Interface>,
-    ) -> Result<(), Rejection> {
+    fn put_in_force(&mut self, loaded: Loaded, changes: Changes, interfaces: Vec<Interface>) -> Result<(), Rejection> {
         let effective = checked(changes.applied_to(&loaded.config))?;
         let machine = Machine::look(&effective)?;
         let in_force = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
@@ -276,16 +271,16 @@ impl Controller {
         let compiled = compile(&effective, &layout, &machine).map_err(|error| Rejection::Invalid(error.to_string()))?;
         // Remembered first: what is in force but forgotten would be gone after a restart.
         changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
-        let put = if layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces
-        {
-            self.plane.put_in_force(compiled)
-        } else {
-            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces };
-            Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
-                self.plane = plane;
-                self.plane_changed.send_replace(());
-            })
-        };
+        let put =
+            if layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces {
+                self.plane.put_in_force(compiled)
+            } else {
+                let plan = Plan { layout: &layout, compiled, interfaces: &interfaces };
+                Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
+                    self.plane = plane;
+                    self.plane_changed.send_replace(());
+                })
+            };
         if let Err(error) = put {
             self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
             return Err(anyhow::Error::from(error).into());

@@ -2,9 +2,7 @@
 
 use std::{io, path::Path};
 
-use aya::maps::{
-    Array, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key,
-};
+use aya::maps::{Array, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key};
 use ratelimit_common::{
     Address, Entry, SERVICES, Secret, Set,
     event::{TALLIES, Tally},
@@ -110,8 +108,11 @@ impl Maps {
 
     fn replace_entries(&mut self, set: u32, entries: &[(Network, Entry)]) -> Result<(), MapError> {
         let of_set = |key: &EntryKey| key[1] == (set & 1) as u8;
-        let stale: Vec<Key<EntryKey>> =
-            self.entries.keys().filter(|key| key.as_ref().map_or(true, |key| of_set(&key.data()))).collect::<Result<_, _>>()?;
+        let stale: Vec<Key<EntryKey>> = self
+            .entries
+            .keys()
+            .filter(|key| key.as_ref().map_or(true, |key| of_set(&key.data())))
+            .collect::<Result<_, _>>()?;
         for key in stale {
             match self.entries.remove(&key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}

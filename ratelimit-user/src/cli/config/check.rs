@@ -5,9 +5,8 @@ use std::{path::Path, process::ExitCode};
 use serde::Serialize;
 
 use crate::{
-    collision,
     config::{Config, ConfigErrors, Destination, Diagnostic, Interfaces, Level, Limit, Loaded, Mode, Origin, Service},
-    layout::{self, Layout},
+    layout::Layout,
 };
 
 use crate::cli::{
@@ -36,7 +35,7 @@ struct Collisions<'r> {
     service: &'r str,
     level: Level,
     limit: Limit,
-    cells: u32,
+    cells: u64,
     /// Forged connections a second up to which an honest burst loses no more than one in a thousand.
     capacity_per_s: f64,
     /// The share of an honest burst that is refused at a million forged connections a second.
@@ -160,7 +159,7 @@ fn capacities(collisions: &[Collisions<'_>]) -> String {
         table.row([
             first.to_owned(),
             of.level.to_string(),
-            number(of.cells.into()),
+            number(of.cells),
             limit::rounded(of.capacity_per_s),
             percent(of.refused_at_million),
         ]);
@@ -184,31 +183,17 @@ fn percent(share: f64) -> String {
 
 fn collisions(config: &Config) -> Vec<Collisions<'_>> {
     let layout = Layout::plan(config, None);
-    let mut all = Vec::new();
-    for service in &config.services {
-        let Some(place) = layout.place(&service.name) else { continue };
-        for (level, limits, regions) in [
-            (Level::Source, &service.source, &place.regions[..2]),
-            (Level::Network, &service.network, &place.regions[2..]),
-        ] {
-            let pairs = limits.iter().zip(regions);
-            all.extend(pairs.map(|(limit, region)| Collisions::of(&service.name, level, *limit, region)));
-        }
-    }
-    all
-}
-
-impl<'c> Collisions<'c> {
-    fn of(service: &'c str, level: Level, limit: Limit, region: &layout::Region) -> Self {
-        let cells = region.cells;
-        let region = collision::Region {
-            cells: cells.into(),
-            rate_per_s: limit.rate.per_second(),
-            burst: limit.burst.get().into(),
-        };
-        let (capacity_per_s, refused_at_million) = (region.capacity(), region.refusal_burst(1e6));
-        Self { service, level, limit, cells, capacity_per_s, refused_at_million }
-    }
+    let of_service = |service| {
+        layout.crowded(service).into_iter().map(|(level, limit, region)| Collisions {
+            service: &service.name,
+            level,
+            limit: *limit,
+            cells: region.cells,
+            capacity_per_s: region.capacity(),
+            refused_at_million: region.refusal_burst(1e6),
+        })
+    };
+    config.services.iter().flat_map(of_service).collect()
 }
 
 fn destination(to: &Destination) -> String {

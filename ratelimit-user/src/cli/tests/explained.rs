@@ -73,7 +73,7 @@ fn observing_is_told_from_refusing() {
     );
     assert_eq!(
         headline(vec![open.clone(), service("pop3", "trusted", false, "pass")]),
-        "192.0.2.4: its next connection is let in to sieve and pop3"
+        "192.0.2.4: its next connection is let in to every service"
     );
     assert_eq!(
         headline(vec![observed.clone(), open]),
@@ -136,6 +136,36 @@ fn an_open_address_can_be_blocked_where_nothing_lets_it_in() {
     assert_eq!(
         remedies(vec![open, allowed]),
         ["ratelimit block add 192.0.2.4 --service smtp  refuses its new connections"]
+    );
+}
+
+#[test]
+fn of_several_services_only_used_limits_are_shown() {
+    let mut smtp = service("smtp", "admitted", false, "pass");
+    smtp.levels = vec![level(Level::Source, "192.0.2.4", "300/min", "300", 0.0, 0)];
+    let mut imap = service("imap", "admitted", false, "pass");
+    imap.levels = vec![level(Level::Source, "192.0.2.4", "240/min", "300", 4.9, 0)];
+    let text = |services| explain::text(&explanation(services));
+    let both = text(vec![smtp.clone(), imap]);
+    assert!(both.contains("burst 300  4 of 300  now\nnothing is used of the other limits\n"), "{both}");
+    assert!(text(vec![smtp.clone()]).contains("burst 300  0 of 300  now\n"));
+    assert!(text(vec![smtp.clone(), smtp]).contains("\nnothing is used of any limit\n"));
+}
+
+#[test]
+fn the_pins_alone_give_the_verdict_and_no_advice() {
+    let mut pinned = explanation(vec![service("smtp", "blocked", true, "drop")]);
+    pinned.controller = false;
+    assert_text(
+        &explain::text(&pinned),
+        &[
+            "192.0.2.4: its next connection is refused on smtp",
+            "",
+            "service  mode     verdict  reason   that is",
+            "smtp     enforce  refused  blocked  meaning",
+            "",
+            "only a running controller knows the limits and the entries behind this",
+        ],
     );
 }
 

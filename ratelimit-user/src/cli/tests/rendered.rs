@@ -2,13 +2,14 @@ use std::path::Path;
 
 use super::{assert_text, counts, parse};
 use crate::api::{
-    Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeView, Reloaded, ServiceStatus, Status,
+    Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded, ServiceStatus,
+    Status,
 };
 use crate::cli::{config, detach, entry, events, limit, mode, reload, status};
 use crate::config::{Config, EntryKind, Level, Limit, Mode};
 
 fn gate(mode: Mode) -> ModeView {
-    ModeView { mode, services: [].into(), until: None, awaits_confirmation: false }
+    ModeView { mode, services: [].into(), ends: Vec::new() }
 }
 
 fn service(name: &str, ports: &[u16], admitted: u64, would_refuse: u64, refused: u64) -> ServiceStatus {
@@ -94,8 +95,7 @@ fn status_shows_what_is_wrong_before_the_figures() {
     status.mode = ModeView {
         mode: Mode::Enforce,
         services: [("sieve".to_owned(), Mode::Observe), ("smtp".to_owned(), Mode::Enforce)].into(),
-        until: Some("2026-11-22T05:00:00Z".into()),
-        awaits_confirmation: true,
+        ends: vec![ModeEnd { service: None, until: "2026-11-22T05:00:00Z".into(), awaits_confirmation: true }],
     };
     status.config_error = Some("r.toml:3:1: mode: \"enforced\" is not a mode\n    write observe or enforce".into());
     status.warnings = vec!["port 4190 is one that this machine uses for its own connections".into()];
