@@ -4,28 +4,11 @@
 //! and in `ratelimit explain` over the live maps.
 
 use crate::{
-    Action, Address, Entry, Frame, Mode, Moment, Reason, Secret, Service, ServiceId, Set,
-    limit::{admit, over_service_limit},
+    Action, Address, Entry, Frame, Mode, Reason, Service, ServiceId,
+    limiter::{admit, over_service_limit},
     parse::{Parsed, Scope, parse},
+    tables::Tables,
 };
-
-/// What the gate knows: one set of configuration and lists, and the state that packets may change.
-pub trait Tables {
-    /// The configuration in force, the same one throughout a decision.
-    fn set(&self) -> &Set;
-    /// What trust, allow and block say of a source.
-    fn entry(&self, source: Address) -> Entry;
-    /// The key under which sources are spread over the cells.
-    fn secret(&self) -> &Secret;
-    /// The time; asked only for new connections, because a clock costs more than the parser.
-    fn now(&self) -> Moment;
-    /// A limiter cell; `None` outside the table.
-    fn cell(&self, index: u32) -> Option<u32>;
-    /// Replaces a cell if it still holds `seen`, atomically; false if another processor was first.
-    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool;
-    /// Counts one admitted connection of a service on this processor and returns the count.
-    fn count_admitted(&self, service: ServiceId) -> u32;
-}
 
 /// What was decided about one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -245,7 +245,9 @@ fn follow<F: Frame>(frame: &F, mut payload: Payload) -> Parsed {
             HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6 => {}
             _ => return of_frame(payload.family, Reason::NotTcp),
         }
-        let Some([next, units, high, low]) = frame.read::<[u8; 4]>(payload.offset) else {
+        // Behind the end of its packet nothing is a header, whatever it says: the stack will not see it.
+        let within = payload.offset + EXTENSION_LEN <= payload.end;
+        let Some([next, units, high, low]) = frame.read::<[u8; 4]>(payload.offset).filter(|_| within) else {
             return payload.ends(Reason::Malformed, None);
         };
         payload.offset += match payload.protocol {
@@ -272,6 +274,8 @@ fn follow<F: Frame>(frame: &F, mut payload: Payload) -> Parsed {
 const MORE_FRAGMENTS_V6: u16 = 0x0001;
 const FRAGMENT_OFFSET_V6: u16 = 0xfff8;
 const FRAGMENT_LEN: usize = 8;
+/// The shortest extension header.
+const EXTENSION_LEN: usize = 8;
 
 #[inline(always)]
 fn parse_tcp<F: Frame>(frame: &F, payload: Payload) -> Parsed {

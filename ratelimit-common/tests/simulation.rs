@@ -7,7 +7,8 @@ use std::{cell::Cell, env};
 use bytemuck::Zeroable;
 use ratelimit_common::{
     Address, Entry, Family, Limit, Mode, Moment, Parsed, Reason, Secret, Service, ServiceId, Set, Tables, Ticks,
-    limit::{TICK_NS, admit},
+    limit::TICK_NS,
+    limiter::admit,
     map::{DEFAULT_LINES, LINE_BYTES},
     parse::Scope,
 };

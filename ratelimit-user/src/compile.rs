@@ -27,6 +27,8 @@ pub struct Compiled {
 pub enum CompileError {
     #[error("{0}: use wider networks in `to`, or name fewer services with `to = \"local\"`")]
     Destinations(TooManyDestinations),
+    #[error("services.{0}.to: {1} would take in all of IPv4; write 2000::/3 for the IPv6 internet")]
+    SpansV4(String, Network),
     #[error("{0} networks in trust, allow and block, and the table holds {MAX_ENTRIES_PER_SET}: join neighbours")]
     Entries(usize),
 }
@@ -44,6 +46,9 @@ pub fn compile(config: &Config, layout: &Layout, machine: &Machine) -> Result<Co
             Destination::Local => local |= place.id.bit(),
             Destination::Networks(networks) => {
                 for network in networks {
+                    if spans_v4(*network) {
+                        return Err(CompileError::SpansV4(service.name.clone(), *network));
+                    }
                     let (address, prefix) = key(*network);
                     set.put_network(address, Address::mask(prefix), place.id.bit())
                         .map_err(CompileError::Destinations)?;
@@ -148,11 +153,21 @@ fn compile_entries(config: &Config, layout: &Layout) -> Vec<(Network, Entry)> {
             place.1 = place.1.union(own);
         }
     }
+    if by_network.values().any(|(network, _)| spans_v4(*network)) {
+        by_network.entry(key(Network::ALL_V4)).or_insert((Network::ALL_V4, Entry::NONE));
+    }
     fold_in_wider(by_network.into_iter().collect())
+}
+
+/// Whether an IPv6 network contains all of IPv4 as the gate compares addresses, which nobody means by it.
+fn spans_v4(network: Network) -> bool {
+    let ((all_v4, _), (address, prefix)) = (key(Network::ALL_V4), key(network));
+    !network.is_ipv4() && all_v4.masked(Address::mask(prefix)) == address
 }
 
 /// Adds to every network what the wider ones around it say. Ordered by address, then prefix, a network
 /// comes behind everything that contains it, so a stack of open networks finds them all in one pass.
+/// Nothing is folded into all of IPv4: what contains that is an IPv6 network.
 fn fold_in_wider(ordered: Vec<((Address, u8), (Network, Entry))>) -> Vec<(Network, Entry)> {
     let mut around: Vec<(Address, u8, Entry)> = Vec::new();
     ordered
@@ -164,7 +179,8 @@ fn fold_in_wider(ordered: Vec<((Address, u8), (Network, Entry))>) -> Vec<(Networ
                 }
                 around.pop();
             }
-            let entry = around.last().map_or(own, |(_, _, wider)| own.union(*wider));
+            let wider = around.last().filter(|_| network != Network::ALL_V4);
+            let entry = wider.map_or(own, |(_, _, wider)| own.union(*wider));
             around.push((address, prefix, entry));
             (network, entry)
         })
@@ -177,6 +193,77 @@ fn bits(scope: &Scope, layout: &Layout) -> u16 {
         Scope::All => u16::MAX,
         Scope::Services(names) => {
             names.iter().filter_map(|name| layout.place(name)).map(|place| bit(place.id)).fold(0, |all, one| all | one)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratelimit_common::SERVICES;
+
+    fn entries_of(text: &str) -> Vec<(String, Entry)> {
+        let config = Config::parse(text, "test").unwrap().config;
+        let entries = compile_entries(&config, &Layout::plan(&config, None));
+        entries.into_iter().map(|(network, entry)| (network.to_string(), entry)).collect()
+    }
+
+    fn entry_of(entries: &[(String, Entry)], network: &str) -> Entry {
+        entries.iter().find(|(name, _)| name == network).unwrap().1
+    }
+
+    #[test]
+    fn a_network_says_what_the_wider_ones_say_too() {
+        let entries = entries_of(
+            r#"block = ["10.0.0.0/8", "192.0.2.0/24"]
+               allow = ["10.1.0.0/16"]
+               trust = ["10.1.2.3"]"#,
+        );
+        let all = u16::MAX;
+        assert_eq!(entry_of(&entries, "10.0.0.0/8"), Entry::new(0, 0, all));
+        assert_eq!(entry_of(&entries, "10.1.0.0/16"), Entry::new(0, all, all));
+        assert_eq!(entry_of(&entries, "192.0.2.0/24"), Entry::new(0, 0, all));
+        assert_eq!(entries.iter().find(|(name, _)| name.starts_with("10.1.2.3")).unwrap().1, Entry::new(all, all, all));
+    }
+
+    #[test]
+    fn all_of_ipv6_says_nothing_of_ipv4() {
+        let entries = entries_of(r#"block = ["::/0", "198.51.100.0/24"]"#);
+        assert_eq!(entry_of(&entries, "0.0.0.0/0"), Entry::NONE);
+        assert_eq!(entry_of(&entries, "198.51.100.0/24"), Entry::new(0, 0, u16::MAX));
+
+        let entries = entries_of("trust = [\"::/0\"]\nblock = [\"0.0.0.0/0\"]");
+        assert_eq!(entry_of(&entries, "0.0.0.0/0"), Entry::new(0, 0, u16::MAX));
+        assert_eq!(entry_of(&entries, "::/0"), Entry::new(u16::MAX, 0, 0));
+    }
+
+    #[test]
+    fn a_destination_that_takes_in_ipv4_by_accident_is_refused() {
+        let config = Config::parse("[services.smtp]\nto = [\"::/0\"]", "test").unwrap().config;
+        let machine = Machine { own_addresses: Vec::new(), processors: 1 };
+        let error = compile(&config, &Layout::plan(&config, None), &machine).unwrap_err().to_string();
+        assert!(error.contains("services.smtp.to") && error.contains("2000::/3"), "{error}");
+    }
+
+    #[test]
+    fn limits_are_never_stricter_than_configured() {
+        let config = Config::default();
+        let layout = Layout::plan(&config, None);
+        let machine = Machine { own_addresses: Vec::new(), processors: 2 };
+        let compiled = compile(&config, &layout, &machine).unwrap();
+        assert_eq!(compiled.set.services().count(), config.services.len());
+        for service in &config.services {
+            let place = layout.place(&service.name).unwrap();
+            let compiled = compiled.set.service_at(place.id);
+            let second_ticks = 1e9 / TICK_NS as f64;
+            for (limit, configured) in
+                [(compiled.limits[0], service.source[0]), (compiled.limits[2], service.network[0])]
+            {
+                let rate = second_ticks / f64::from(limit.increment);
+                assert!(rate >= configured.rate.per_second() && rate < configured.rate.per_second() * 1.07);
+                assert_eq!(limit.tolerance, limit.increment * configured.burst.get() - 1);
+            }
+            assert!(compiled.whole.is_set() && compiled.batch_mask < 64 && place.id.index() < SERVICES);
         }
     }
 }

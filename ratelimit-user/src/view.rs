@@ -7,7 +7,8 @@ use ratelimit_common::{
     Address, Family, Parsed, Reason, ServiceId, Set, Tables as _,
     event::{Tally, tally_index},
     judge,
-    limit::{TICK_NS, owed_by},
+    limit::TICK_NS,
+    limiter::owed_by,
 };
 
 use crate::{

@@ -45,14 +45,8 @@ pub struct Expected {
 
 /// Every case there is.
 pub fn all() -> Vec<Case> {
-    let groups = [
-        headers::cases(),
-        fragments::cases(),
-        segments::cases(),
-        addresses::cases(),
-        lists::cases(),
-        limits::cases(),
-    ];
+    let groups =
+        [headers::cases(), fragments::cases(), segments::cases(), addresses::cases(), lists::cases(), limits::cases()];
     groups.into_iter().flatten().collect()
 }
 

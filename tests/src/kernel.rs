@@ -97,7 +97,10 @@ impl Kernel {
     /// Not root, a kernel too old, or a program that the verifier refuses.
     pub fn load(globals: Globals, world: &World) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "programs in the kernel need root");
-        let mut ebpf = Self::load_object(globals, world)?;
+        let mut ebpf = load_object(globals, world)?;
+        for program in Program::ALL {
+            load_program(&mut ebpf, program)?;
+        }
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the gate has no map {name}"));
         let mut kernel = Self {
             base_ns: coarse_clock_ns()?.saturating_sub(BASE_BEFORE_NOW_NS),
@@ -113,29 +116,8 @@ impl Kernel {
             events: take("EVENTS")?.try_into()?,
             ebpf,
         };
-        for program in Program::ALL {
-            kernel.load_program(program)?;
-        }
         kernel.put(0, world)?;
         Ok(kernel)
-    }
-
-    fn load_object(globals: Globals, world: &World) -> Result<Ebpf> {
-        let types = Btf::from_sys_fs().context("this kernel gives no BTF")?;
-        let (sample, log) = (u8::from(globals.sample_events), u8::from(globals.log_diagnostics));
-        EbpfLoader::new()
-            .btf(Some(&types))
-            .override_global("SAMPLE_EVENTS", &sample, true)
-            .override_global("LOG_DIAGNOSTICS", &log, true)
-            .map_max_entries("CELLS", world.cells().div_ceil(CELLS_PER_LINE as u32))
-            .load(objects::gate()?)
-            .context("cannot load the gate's BPF object")
-    }
-
-    fn load_program(&mut self, program: Program) -> Result<()> {
-        let name = program.name();
-        let xdp: &mut Xdp = self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
-        xdp.load().with_context(|| format!("the kernel refuses {name}"))
     }
 
     /// Writes a world into a set (0 or 1). What is in force changes only if it is that one.
@@ -218,6 +200,24 @@ impl fmt::Debug for Kernel {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Kernel").field("base_ns", &self.base_ns).finish_non_exhaustive()
     }
+}
+
+fn load_object(globals: Globals, world: &World) -> Result<Ebpf> {
+    let types = Btf::from_sys_fs().context("this kernel gives no BTF")?;
+    let (sample, log) = (u8::from(globals.sample_events), u8::from(globals.log_diagnostics));
+    EbpfLoader::new()
+        .btf(Some(&types))
+        .override_global("SAMPLE_EVENTS", &sample, true)
+        .override_global("LOG_DIAGNOSTICS", &log, true)
+        .map_max_entries("CELLS", world.cells().div_ceil(CELLS_PER_LINE as u32))
+        .load(objects::gate()?)
+        .context("cannot load the gate's BPF object")
+}
+
+fn load_program(ebpf: &mut Ebpf, program: Program) -> Result<()> {
+    let name = program.name();
+    let xdp: &mut Xdp = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+    xdp.load().with_context(|| format!("the kernel refuses {name}"))
 }
 
 /// The clock that the gate reads.

@@ -1,21 +1,24 @@
 //! What the tests, the demo and the benchmarks share.
 
 pub mod attackers;
+pub mod bench;
 pub mod cases;
 pub mod clients;
 pub mod controller;
 pub mod cost;
 pub mod debian;
+pub mod demo;
 mod enter;
 pub mod flood;
+pub mod gateway;
+pub mod kernel;
 #[path = "../ebpf/src/layout.rs"]
 mod layout;
-pub mod kernel;
 pub mod load;
 pub mod netns;
 pub mod objects;
-mod parking;
 pub mod packet;
+mod parking;
 pub mod process;
 pub mod raw;
 pub mod receiver;

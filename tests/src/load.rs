@@ -180,6 +180,20 @@ impl Tally {
         quantile(&self.total, fraction)
     }
 
+    /// Takes over what another load did.
+    pub fn merge(&mut self, other: Self) {
+        self.attempts += other.attempts;
+        self.completed += other.completed;
+        for (stage, count) in other.failures {
+            *self.failures.entry(stage).or_default() += count;
+        }
+        let room = EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
+        self.lateness = self.lateness.max(other.lateness);
+        self.connect.extend(other.connect);
+        self.total.extend(other.total);
+    }
+
     fn add(&mut self, source: IpAddr, outcome: Result<Completed, Failure>, lateness: Duration) {
         self.attempts += 1;
         self.lateness = self.lateness.max(lateness);

@@ -77,7 +77,10 @@ impl Extension {
 /// A header between the IP header and the transport.
 #[derive(Debug, Clone, Copy)]
 enum Link {
-    Extension { kind: Extension, len: usize },
+    Extension {
+        kind: Extension,
+        len: usize,
+    },
     /// The IPv6 fragment header; what it says stands in [`Fragment`].
     Fragment,
 }

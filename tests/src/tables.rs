@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ratelimit_common::{
-    Address, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family, decide, parse,
+    Address, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family, decide,
+    parse,
 };
 
 pub mod world;

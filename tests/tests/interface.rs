@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ratelimit_tests::netns::{Bpffs, End, Namespace, veth};
 use ratelimit_user::interface::{AddressWatch, Interface, InterfaceError, default_route_interfaces, own_addresses};
 use ratelimit_user::preflight;
@@ -16,7 +16,23 @@ fn connected() -> Result<(Namespace, Namespace)> {
         End { namespace: &other, interface: "wan", addresses: &["192.0.2.2/24"] },
         1500,
     )?;
+    wait_for_link_local(&gateway)?;
     Ok((gateway, other))
+}
+
+/// The kernel adds this address by itself once the link is up, at a time of its own choosing.
+fn wait_for_link_local(namespace: &Namespace) -> Result<()> {
+    for _ in 0..500 {
+        if namespace.enter(own_addresses)??.iter().any(is_link_local) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("no link-local address after five seconds")
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn refused(namespace: &Namespace, name: &str) -> Result<InterfaceError> {
@@ -94,8 +110,7 @@ fn own_addresses_are_all_but_loopback() -> Result<()> {
     for own in ["192.0.2.1", "2001:db8::1", "203.0.113.9"] {
         assert!(addresses.contains(&own.parse()?), "{own}: {addresses:?}");
     }
-    let link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
-    assert!(addresses.iter().any(link_local), "{addresses:?}");
+    assert!(addresses.iter().any(is_link_local), "{addresses:?}");
     assert!(!addresses.iter().any(IpAddr::is_loopback), "{addresses:?}");
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! The Debian tree of the gateway tests: mail servers, mail clients and attack tools, extracted under `target/`.
+//! Debian trees extracted under `target/`: that of the gateway tests holds mail servers, mail clients and attack tools.
 //!
 //! Nothing is installed on the machine and no step needs root. apt resolves against an empty package database of its own,
-//! so the tree holds everything its programs need, libc included. No maintainer script runs: the tests write the accounts
+//! so a tree holds everything its programs need, libc included. No maintainer script runs: the tests write the accounts
 //! and configurations they need into an overlay and never change the tree.
 
 use std::collections::BTreeSet;
@@ -13,44 +13,63 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-const PACKAGES: &[&str] = &[
-    "base-files", // the top-level directories
-    "coreutils",
-    "curl",
-    "dash",
-    "dovecot-imapd",
-    "dovecot-pop3d",
-    "hping3",
-    "iproute2",
-    "libio-socket-inet6-perl", // swaks over IPv6
-    "libnet-ssleay-perl",      // swaks --tls
-    "mount",
-    "nmap",
-    "openssl",
-    "postfix",
-    "procps",
-    "swaks",
-];
+/// A tree: what it is made of and what it is for.
+#[derive(Debug)]
+pub struct Tree {
+    /// Its directory in `target/`.
+    pub name: &'static str,
+    /// Completes "for …".
+    pub purpose: &'static str,
+    pub packages: &'static [&'static str],
+    /// What must be there before the tree counts as complete.
+    pub witnesses: &'static [&'static str],
+    /// What tar leaves out, besides what no tree needs.
+    pub left_out: &'static [&'static str],
+    pub extracted_mb: u32,
+}
 
-/// Part of the stamp: raised whenever the way the tree is made changes.
+pub const GATEWAY: Tree = Tree {
+    name: "debian-root",
+    purpose: "the tests' own Debian tree",
+    packages: &[
+        "base-files", // the top-level directories
+        "coreutils",
+        "curl",
+        "dash",
+        "dovecot-imapd",
+        "dovecot-pop3d",
+        "hping3",
+        "iproute2",
+        "libio-socket-inet6-perl", // swaks over IPv6
+        "libnet-ssleay-perl",      // swaks --tls
+        "mount",
+        "nmap",
+        "openssl",
+        "postfix",
+        "procps",
+        "swaks",
+    ],
+    witnesses: &[
+        "usr/bin/curl",
+        "usr/bin/mount",
+        "usr/bin/nmap",
+        "usr/bin/openssl",
+        "usr/bin/sh",
+        "usr/bin/swaks",
+        "usr/lib/dovecot/imap",
+        "usr/lib/dovecot/pop3",
+        "usr/sbin/dovecot",
+        "usr/sbin/hping3",
+        "usr/sbin/postfix",
+    ],
+    left_out: &[],
+    extracted_mb: 210,
+};
+
+/// Part of the stamp: raised whenever the way a tree is made changes.
 const RECIPE: u32 = 1;
 
 const STAMP: &str = ".ratelimit-stamp";
-
-/// What must be there before the stamp is written.
-const WITNESSES: &[&str] = &[
-    "usr/bin/curl",
-    "usr/bin/mount",
-    "usr/bin/nmap",
-    "usr/bin/openssl",
-    "usr/bin/sh",
-    "usr/bin/swaks",
-    "usr/lib/dovecot/imap",
-    "usr/lib/dovecot/pop3",
-    "usr/sbin/dovecot",
-    "usr/sbin/hping3",
-    "usr/sbin/postfix",
-];
 
 /// In a usr-merged system these top-level directories are links; packages that still name them must follow the link.
 const MERGED: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
@@ -59,38 +78,66 @@ const MERGED: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
 const LEFT_OUT: &[&str] =
     &["./usr/share/doc", "./usr/share/info", "./usr/share/locale", "./usr/share/man", "./usr/share/zoneinfo"];
 
-/// Makes `target/debian-root/` unless it is there and complete, and returns its path.
-pub fn ensure(target: &Path) -> Result<PathBuf> {
-    let root = target.join("debian-root");
-    if is_complete(&root) {
-        return Ok(root);
+impl Tree {
+    /// Makes the tree in `target` unless it is there and complete, and returns its path.
+    pub fn ensure(&self, target: &Path) -> Result<PathBuf> {
+        let root = target.join(self.name);
+        if self.is_complete(&root) {
+            return Ok(root);
+        }
+        fs::create_dir_all(target).with_context(|| format!("cannot make {}", target.display()))?;
+        let target = target.canonicalize().with_context(|| format!("cannot resolve {}", target.display()))?;
+        let beside = |suffix: &str| target.join(format!("{}{suffix}", self.name));
+        let _lock = lock(&beside(".lock"))?;
+        if self.is_complete(&root) {
+            return Ok(root);
+        }
+        let apt = Apt::prepare(&beside("-apt"))?;
+        let archives = apt.download(self)?;
+        let partial = beside(".partial");
+        remove(&partial)?;
+        self.extract(&archives, &partial)?;
+        fs::write(partial.join(STAMP), self.stamp())
+            .with_context(|| format!("cannot write the stamp in {}", partial.display()))?;
+        remove(&root)?;
+        fs::rename(&partial, &root)
+            .with_context(|| format!("cannot rename {} to {}", partial.display(), root.display()))?;
+        remove(&apt.dir)?;
+        Ok(root)
     }
-    fs::create_dir_all(target).with_context(|| format!("cannot make {}", target.display()))?;
-    let target = target.canonicalize().with_context(|| format!("cannot resolve {}", target.display()))?;
-    let _lock = lock(&target.join("debian-root.lock"))?;
-    if is_complete(&root) {
-        return Ok(root);
+
+    fn is_complete(&self, root: &Path) -> bool {
+        fs::read_to_string(root.join(STAMP)).is_ok_and(|found| found == self.stamp())
     }
-    let apt = Apt::prepare(&target.join("debian-root-apt"))?;
-    let archives = apt.download()?;
-    let partial = target.join("debian-root.partial");
-    remove(&partial)?;
-    extract(&archives, &partial)?;
-    fs::write(partial.join(STAMP), stamp())
-        .with_context(|| format!("cannot write the stamp in {}", partial.display()))?;
-    remove(&root)?;
-    fs::rename(&partial, &root)
-        .with_context(|| format!("cannot rename {} to {}", partial.display(), root.display()))?;
-    remove(&apt.dir)?;
-    Ok(root)
-}
 
-fn is_complete(root: &Path) -> bool {
-    fs::read_to_string(root.join(STAMP)).is_ok_and(|found| found == stamp())
-}
+    fn stamp(&self) -> String {
+        format!("recipe {RECIPE}\n{}\n", self.packages.join("\n"))
+    }
 
-fn stamp() -> String {
-    format!("recipe {RECIPE}\n{}\n", PACKAGES.join("\n"))
+    fn extract(&self, archives: &[PathBuf], tree: &Path) -> Result<()> {
+        eprintln!("{}: extracting {} packages", self.name, archives.len());
+        for directory in MERGED {
+            let merged = tree.join("usr").join(directory);
+            fs::create_dir_all(&merged).with_context(|| format!("cannot make {}", merged.display()))?;
+            // The servers run as other users inside, so the caller's own umask must not decide what they can read.
+            fs::set_permissions(&merged, fs::Permissions::from_mode(0o755))
+                .with_context(|| format!("cannot open {} to all", merged.display()))?;
+            symlink(format!("usr/{directory}"), tree.join(directory))
+                .with_context(|| format!("cannot link {}/{directory}", tree.display()))?;
+        }
+        let left_out: Vec<&str> = LEFT_OUT.iter().chain(self.left_out).copied().collect();
+        for archive in archives {
+            extract_one(archive, &left_out, tree)?;
+        }
+        link_alternatives(tree)?;
+        let absent: BTreeSet<_> = self.witnesses.iter().filter(|file| !tree.join(file).exists()).collect();
+        ensure!(
+            absent.is_empty(),
+            "the extracted Debian tree lacks {absent:?}: this Debian release places them elsewhere; please report it with \
+             the contents of /etc/os-release"
+        );
+        Ok(())
+    }
 }
 
 /// Two builds at once would extract into each other.
@@ -160,10 +207,11 @@ Acquire::Retries "3";
     }
 
     /// Fetches what is missing and returns every package of the closure.
-    fn download(&self) -> Result<Vec<PathBuf>> {
-        eprintln!("debian-root: reading the package lists of this machine's apt sources (about 15 MB)");
+    fn download(&self, tree: &Tree) -> Result<Vec<PathBuf>> {
+        let name = tree.name;
+        eprintln!("{name}: reading the package lists of this machine's apt sources (about 15 MB)");
         let update = run(self.command(&["-q", "update"]));
-        let closure = match (self.closure(), update) {
+        let closure = match (self.closure(tree.packages), update) {
             // A source that nothing is needed from may fail, as those of other vendors do.
             (Ok(closure), _) => closure,
             (Err(_), Err(update)) => return Err(update),
@@ -173,31 +221,33 @@ Acquire::Retries "3";
         let missing: Vec<_> = closure.iter().filter(|package| !package.is_in(&archives)).collect();
         let missing_bytes: u64 = missing.iter().map(|package| package.size_bytes).sum();
         eprintln!(
-            "debian-root: fetching {} Debian packages, {:.0} MB (210 MB once extracted under target/), for the tests' own \
-             Debian tree; nothing is installed on this machine",
+            "{name}: fetching {} Debian packages, {:.0} MB ({} MB once extracted under target/), for {}; nothing is \
+             installed on this machine",
             missing.len(),
-            missing_bytes as f64 / 1e6
+            missing_bytes as f64 / 1e6,
+            tree.extracted_mb,
+            tree.purpose
         );
         let start = Instant::now();
         let mut install = vec!["-q", "-y", "--download-only", "install"];
-        install.extend(PACKAGES);
+        install.extend(tree.packages);
         run(self.command(&install))?;
-        eprintln!("debian-root: fetched in {:.0} s", start.elapsed().as_secs_f64());
+        eprintln!("{name}: fetched in {:.0} s", start.elapsed().as_secs_f64());
         Ok(closure.into_iter().map(|package| archives.join(package.file)).collect())
     }
 
-    fn closure(&self) -> Result<Vec<Package>> {
+    fn closure(&self, wanted: &[&str]) -> Result<Vec<Package>> {
         // Packages that are already in the cache are not listed, so this one question is asked with an empty cache.
         let none = format!("-oDir::Cache::archives={}", self.dir.join("none").display());
         let mut arguments = vec![none.as_str(), "-qq", "-y", "--print-uris", "install"];
-        arguments.extend(PACKAGES);
+        arguments.extend(wanted);
         let listing = run(self.command(&arguments))?;
         let packages: Vec<Package> = listing.lines().filter_map(Package::parse).collect();
         ensure!(
-            packages.len() >= PACKAGES.len(),
+            packages.len() >= wanted.len(),
             "apt-get --print-uris listed {} packages where at least {} were expected:\n{listing}",
             packages.len(),
-            PACKAGES.len()
+            wanted.len()
         );
         Ok(packages)
     }
@@ -223,30 +273,6 @@ impl Package {
     }
 }
 
-fn extract(archives: &[PathBuf], tree: &Path) -> Result<()> {
-    eprintln!("debian-root: extracting {} packages", archives.len());
-    for directory in MERGED {
-        let merged = tree.join("usr").join(directory);
-        fs::create_dir_all(&merged).with_context(|| format!("cannot make {}", merged.display()))?;
-        // The servers run as other users inside, so the caller's own umask must not decide what they can read.
-        fs::set_permissions(&merged, fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("cannot open {} to all", merged.display()))?;
-        symlink(format!("usr/{directory}"), tree.join(directory))
-            .with_context(|| format!("cannot link {}/{directory}", tree.display()))?;
-    }
-    for archive in archives {
-        extract_one(archive, tree)?;
-    }
-    link_alternatives(tree)?;
-    let absent: BTreeSet<_> = WITNESSES.iter().filter(|file| !tree.join(file).exists()).collect();
-    ensure!(
-        absent.is_empty(),
-        "the extracted Debian tree lacks {absent:?}: this Debian release places them elsewhere; please report it with the \
-         contents of /etc/os-release"
-    );
-    Ok(())
-}
-
 /// nmap needs libblas.so.3, which a maintainer script would have linked.
 fn link_alternatives(tree: &Path) -> Result<()> {
     let libraries = tree.join("usr/lib");
@@ -260,7 +286,7 @@ fn link_alternatives(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-fn extract_one(archive: &Path, tree: &Path) -> Result<()> {
+fn extract_one(archive: &Path, left_out: &[&str], tree: &Path) -> Result<()> {
     let mut unpack = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(archive)
@@ -275,7 +301,7 @@ fn extract_one(archive: &Path, tree: &Path) -> Result<()> {
     let tar = Command::new("sh")
         .args(["-c", "umask 022 && exec tar \"$@\"", "tar"])
         .args(["-x", "--no-same-owner", "--no-same-permissions", "--keep-directory-symlink"])
-        .args(LEFT_OUT.iter().map(|path| format!("--exclude={path}")))
+        .args(left_out.iter().map(|path| format!("--exclude={path}")))
         .arg("-C")
         .arg(tree)
         .stdin(stream)
@@ -299,7 +325,7 @@ fn run(mut command: Command) -> Result<String> {
     if !output.status.success() {
         let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
         bail!(
-            "`{program} {}` failed ({}):\n{}\nThe gateway tests need Debian packages from this machine's apt sources: check \
+            "`{program} {}` failed ({}):\n{}\nThis needs Debian packages from this machine's apt sources: check \
              the network and /etc/apt/sources.list*, then run the command again.",
             shown.join(" "),
             output.status,
@@ -311,7 +337,7 @@ fn run(mut command: Command) -> Result<String> {
 
 fn missing(program: &str, error: std::io::Error) -> anyhow::Error {
     let remedy = if error.kind() == std::io::ErrorKind::NotFound {
-        "it belongs to every Debian system; the gateway tests and the demo need Debian 12 or later, or a Debian container"
+        "it belongs to every Debian system; this needs Debian 12 or later, or a Debian container"
     } else {
         "check that it can be run"
     };

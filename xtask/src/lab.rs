@@ -19,7 +19,7 @@ pub fn with_controller(controller: &Path) -> Variables {
 
 /// Tells a lab program also where the servers and clients are; fetches them first if need be.
 pub fn with_servers(workspace: &Workspace, controller: &Path) -> anyhow::Result<Variables> {
-    let debian_root = std::path::absolute(debian_root::ensure(&workspace.target())?)?;
+    let debian_root = std::path::absolute(debian_root::GATEWAY.ensure(&workspace.target())?)?;
     let mut variables = with_controller(controller);
     variables.push(("RATELIMIT_DEBIAN_ROOT", debian_root.into()));
     Ok(variables)

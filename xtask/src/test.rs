@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::cargo::TestExecutable;
@@ -89,19 +89,23 @@ fn host(workspace: &Workspace, args: &Args) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
-/// Builds the tests as we are, then runs the binary alone as root, so that root writes nothing into
-/// target/.
+/// Builds the tests as we are, then runs the binaries alone as root, so that root writes nothing into target/.
 fn privileged(workspace: &Workspace, rung: Rung, controller: &Path, args: &Args) -> anyhow::Result<Counts> {
-    let test = test_executable(workspace, rung)?;
+    let tests = test_executables(workspace, rung)?;
     let mut variables = environment(workspace, rung, controller)?;
     if args.long {
         variables.push(("RATELIMIT_LONG", OsString::from("1")));
     }
     let mut words = vec![OsString::from("--test-threads=1")];
     words.extend(args.filter.iter().map(OsString::from));
-    let mut command = privilege::as_root(&test.path, &words, lab::WHY, &variables)?;
-    command.current_dir(workspace.root().join("tests"));
-    run_counting(&mut command, io::stdout())
+    let mut counts = Counts::default();
+    for test in tests {
+        println!("\n     Running {} ({})", test.name, test.path.display());
+        let mut command = privilege::as_root(&test.path, &words, lab::WHY, &variables)?;
+        command.current_dir(workspace.root().join("tests"));
+        counts.add(run_counting(&mut command, io::stdout())?);
+    }
+    Ok(counts)
 }
 
 fn environment(workspace: &Workspace, rung: Rung, controller: &Path) -> anyhow::Result<Variables> {
@@ -111,20 +115,33 @@ fn environment(workspace: &Workspace, rung: Rung, controller: &Path) -> anyhow::
     }
 }
 
-fn test_executable(workspace: &Workspace, rung: Rung) -> anyhow::Result<TestExecutable> {
+fn test_executables(workspace: &Workspace, rung: Rung) -> anyhow::Result<Vec<TestExecutable>> {
     let mut command = cargo::for_host(workspace, "test");
-    command
-        .args(["--no-run", "--message-format=json-render-diagnostics"])
-        .args(["--package", "ratelimit-tests", "--test", rung.name()])
-        .stderr(Stdio::inherit());
-    let messages = command.output().with_context(|| process::describe(&command))?;
+    command.args(["--no-run", "--message-format=json-render-diagnostics", "--package", "ratelimit-tests"]);
+    match rung {
+        Rung::Gateway => command.args(["--test", "*"]),
+        Rung::Host | Rung::Kernel => command.args(["--test", rung.name()]),
+    };
+    let messages = command.stderr(Stdio::inherit()).output().with_context(|| process::describe(&command))?;
     if !messages.status.success() {
-        return Err(anyhow!("the tests do not build"));
+        bail!("the tests do not build");
     }
-    cargo::test_executables(&String::from_utf8_lossy(&messages.stdout))
-        .into_iter()
-        .find(|test| test.name == rung.name())
-        .with_context(|| format!("cargo built no test binary {}", rung.name()))
+    let mut tests = cargo::test_executables(&String::from_utf8_lossy(&messages.stdout));
+    tests.retain(|test| rung_of(&test.name) == rung);
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    if tests.is_empty() {
+        bail!("cargo built no test binary for this rung");
+    }
+    Ok(tests)
+}
+
+/// A test target of any other name also runs in namespaces, so that none is forgotten.
+fn rung_of(target: &str) -> Rung {
+    match target {
+        "host" => Rung::Host,
+        "kernel" => Rung::Kernel,
+        _ => Rung::Gateway,
+    }
 }
 
 /// What the test binaries said they did.
@@ -270,6 +287,14 @@ mod tests {
         let script = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; kill -SEGV $$";
         let counts = run_counting(Command::new("sh").args(["-c", script]), io::sink()).expect("sh runs");
         assert_eq!(counts, Counts { passed: 2, failed: 0, broken: 1 });
+    }
+
+    #[test]
+    fn no_test_target_is_outside_of_the_rungs() {
+        assert_eq!(rung_of("host"), Rung::Host);
+        assert_eq!(rung_of("kernel"), Rung::Kernel);
+        assert_eq!(rung_of("gateway"), Rung::Gateway);
+        assert_eq!(rung_of("attach"), Rung::Gateway);
     }
 
     #[test]

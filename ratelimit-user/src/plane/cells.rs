@@ -10,13 +10,14 @@ use std::{
 use aya::maps::MapData;
 use ratelimit_common::{
     Ticks,
-    limit::{MAX_DRAIN_NS, SKEW, TICK_NS},
+    limit::{MAX_DRAIN_NS, SKEW, TICK_NS, UNUSED},
     map::CELLS_PER_LINE,
 };
 
-const LONGEST_DEBT: u32 = (MAX_DRAIN_NS / TICK_NS) as u32 + SKEW;
-/// A quarter of the time in which a cell could wrap.
-const LONG_IDLE: u32 = LONGEST_DEBT / 2;
+/// What a cell can owe at most; see [`MAX_DRAIN_NS`].
+const LONGEST_DEBT: u32 = (MAX_DRAIN_NS / TICK_NS) as u32 / 2 * 3 + SKEW;
+/// Half of the time in which an idle cell comes to look indebted: 21 h.
+const LONG_IDLE: u32 = (u32::MAX - LONGEST_DEBT) / 2;
 
 /// The cells of a plane, shared with the kernel.
 #[derive(Debug)]
@@ -56,17 +57,17 @@ impl Cells {
         Some(self.all().get(index as usize)?.load(Ordering::Relaxed))
     }
 
-    /// Brings cells that have owed nothing for long to the present, so that none is ever so old that it
-    /// looks new again: a cell's time wraps after 78 h. Returns how many were.
+    /// Marks cells that have owed nothing for long as unused, so that none is ever so old that it looks new
+    /// again: a cell's time wraps after 78 h. Returns how many there were.
     pub fn sweep(&self, now: Ticks) -> usize {
         let mut swept = 0;
         for cell in self.all() {
             let seen = cell.load(Ordering::Relaxed);
             let behind = now.0.wrapping_sub(seen);
             let owes = seen.wrapping_sub(now.0) <= LONGEST_DEBT;
-            if behind > LONG_IDLE && !owes {
+            if seen != UNUSED && behind > LONG_IDLE && !owes {
                 // Lost to the kernel: then the cell is in use, and not old.
-                swept += usize::from(cell.compare_exchange(seen, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok());
+                swept += usize::from(cell.compare_exchange(seen, UNUSED, Ordering::Relaxed, Ordering::Relaxed).is_ok());
             }
         }
         swept

@@ -140,17 +140,18 @@ impl Maps {
             .collect()
     }
 
-    /// Carries the counts of an older plane over.
-    pub fn put_tallies(&mut self, tallies: &[Tally]) -> Result<(), MapError> {
-        if tallies.len() != TALLIES {
+    /// Adds to the tallies. What the gate counts into the same tally between the two system calls is lost.
+    pub fn add_tallies(&mut self, more: &[Tally]) -> Result<(), MapError> {
+        if more.len() != TALLIES {
             return Ok(());
         }
-        let processors = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
-        for (index, tally) in tallies.iter().enumerate().filter(|(_, tally)| **tally != Tally::default()) {
-            let mut values = vec![Wire(Tally::default()); processors];
-            values[0] = Wire(*tally);
-            let values = PerCpuValues::try_from(values).map_err(MapError::IoError)?;
-            self.tallies.set(index as u32, values, 0)?;
+        for (index, more) in more.iter().enumerate().filter(|(_, more)| **more != Tally::default()) {
+            let mut values = self.tallies.get(&(index as u32), 0)?.to_vec();
+            if let Some(Wire(first)) = values.first_mut() {
+                first.passed += more.passed;
+                first.dropped += more.dropped;
+            }
+            self.tallies.set(index as u32, PerCpuValues::try_from(values).map_err(MapError::IoError)?, 0)?;
         }
         Ok(())
     }

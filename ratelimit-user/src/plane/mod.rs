@@ -1,5 +1,6 @@
 //! The data plane: the program, its maps, its links, all pinned, so that they outlive the controller.
 
+mod carry;
 mod cells;
 mod live;
 mod maps;
@@ -27,6 +28,7 @@ use crate::{
     layout::Layout,
 };
 
+use carry::CarryOver;
 pub use cells::Cells;
 pub use live::LiveTables;
 pub use maps::Maps;
@@ -97,16 +99,18 @@ impl Plane {
         make_directory(&pins.links())?;
         let mut programs = load(&directory, plan.layout.lines)?;
         let mut maps = Maps::open(&directory)?;
+        let mut carried = None;
         if kept.is_none() {
             maps.put_secret(new_secret()?)?;
-            if let Some(older) = before {
-                carry_over(&pins.plane(older), &mut maps);
-            }
+            carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan.compiled.set));
         }
         maps.put_in_force(plan.compiled)?;
         let attached = attach_all(&mut programs, pins, plan.interfaces);
-        if attached.is_err() && kept.is_none() && pins.in_force().ok().flatten() != Some(number) {
-            pins.remove_plane(number).map_err(|source| at(pins.root(), source))?;
+        if let Some(Err(error)) = carried.map(|carried| carried?.finish(&mut maps)) {
+            tracing::warn!(error = %crate::describe(&error), "counters of the replaced gate are lost");
+        }
+        if attached.is_err() && kept.is_none() {
+            remove_unused(pins, number).map_err(|source| at(pins.root(), source))?;
         }
         let plane = Self { pins: pins.clone(), number, maps, attached: attached?, programs };
         plane.remove_leftovers(plan.interfaces)?;
@@ -225,6 +229,17 @@ fn attach_all(programs: &mut Ebpf, pins: &Pins, interfaces: &[Interface]) -> Res
     Ok(attached)
 }
 
+/// Leaves nothing of a plane that could not be attached anywhere.
+fn remove_unused(pins: &Pins, number: u64) -> io::Result<()> {
+    if pins.is_in_use(number)? {
+        return Ok(());
+    }
+    pins.remove_plane(number)?;
+    // Fails where an older gate has its links.
+    let _ = fs::remove_dir(pins.links());
+    Ok(())
+}
+
 fn load(directory: &Path, lines: u32) -> Result<Ebpf, PlaneError> {
     let mut loader = EbpfLoader::new();
     loader.map_max_entries("CELLS", lines);
@@ -234,13 +249,6 @@ fn load(directory: &Path, lines: u32) -> Result<Ebpf, PlaneError> {
         loader.map_pin_path(map, directory.join(map));
     }
     Ok(loader.load(object::bytes()?)?)
-}
-
-fn carry_over(older: &Path, maps: &mut Maps) {
-    let carried = Maps::open(older).and_then(|before| maps.put_tallies(&before.tallies()?));
-    if let Err(error) = carried {
-        tracing::warn!(error = %crate::describe(&error), "the counters of the replaced gate are lost");
-    }
 }
 
 /// Cells count from a second ago, so that fresh ones lie in the past for every processor.

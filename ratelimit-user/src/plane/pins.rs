@@ -66,10 +66,17 @@ impl Pins {
     pub fn in_force(&self) -> io::Result<Option<u64>> {
         let complete: Vec<u64> = self.planes()?.into_iter().filter(|number| self.is_complete(*number)).collect();
         let used = self.used_maps()?;
-        let in_use = complete.iter().rev().find(|number| {
-            MapInfo::from_pin(self.plane(**number).join("EPOCH")).is_ok_and(|info| used.contains(&info.id()))
-        });
+        let in_use = complete.iter().rev().find(|number| self.is_among(**number, &used));
         Ok(in_use.or(complete.last()).copied())
+    }
+
+    /// Whether an attached program uses the maps of a plane.
+    pub fn is_in_use(&self, number: u64) -> io::Result<bool> {
+        Ok(self.is_among(number, &self.used_maps()?))
+    }
+
+    fn is_among(&self, number: u64, used: &[u32]) -> bool {
+        MapInfo::from_pin(self.plane(number).join("EPOCH")).is_ok_and(|info| used.contains(&info.id()))
     }
 
     fn is_complete(&self, number: u64) -> bool {

@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
 fn lists() -> Vec<Case> {
     let v4 = SynPacket::v4;
     let v6 = SynPacket::v6;
-    let once = |world: World| world.source_limit("smtp", Rate::per_hour(1, 1));
+    let once = |world: World| world.source_limit("smtp", Rate::only(1));
     vec![
         row("trusted, v4", v4(), Pass, Trusted, SMTP).given(|world| world.trust("192.0.2.0/24")),
         row("trusted, v6", v6(), Pass, Trusted, SMTP).given(|world| world.trust("2001:db8:7::/48")),
@@ -26,7 +26,8 @@ fn lists() -> Vec<Case> {
         row("blocked inside trusted", v4(), Pass, Trusted, SMTP)
             .given(|world| world.trust("192.0.0.0/16").block("192.0.2.0/24")),
         row("trusted beyond any limit", v4(), Pass, Trusted, SMTP)
-            .given(|world| once(world).trust("192.0.2.0/24")).after([v4(), v4(), v4()]),
+            .given(|world| once(world).trust("192.0.2.0/24"))
+            .after([v4(), v4(), v4()]),
         row("trusted does not excuse bad flags", v4().flags(SYN | FIN), Drop, BadFlags, SMTP)
             .given(|world| world.trust("192.0.2.0/24")),
         row("blocked, v4", v4(), Drop, Blocked, SMTP).given(|world| world.block("192.0.2.0/24")),
@@ -45,9 +46,11 @@ fn lists() -> Vec<Case> {
         row("blocked inside allowed", v4(), Pass, Admitted, SMTP)
             .given(|world| world.allow("192.0.0.0/16").block("192.0.2.0/24")),
         row("allowed is still limited", v4(), Drop, SourceLimit, SMTP)
-            .given(|world| once(world).block("192.0.0.0/16").allow("192.0.2.0/24")).after([v4()]),
+            .given(|world| once(world).block("192.0.0.0/16").allow("192.0.2.0/24"))
+            .after([v4()]),
         row("blocked costs no allowance", v4().from("192.0.2.200"), Pass, Admitted, SMTP)
-            .given(|world| world.network_limit("smtp", Rate::per_hour(1, 1)).block("192.0.2.0/25")).after([v4(), v4()]),
+            .given(|world| world.network_limit("smtp", Rate::only(1)).block("192.0.2.0/25"))
+            .after([v4(), v4()]),
     ]
 }
 

@@ -31,8 +31,12 @@ impl SynPacket {
         let mut payload = self.extensions();
         payload.extend(self.carried_transport());
         match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => self.v4_packet(source.octets(), destination.octets(), &payload),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => self.v6_packet(source.octets(), destination.octets(), &payload),
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                self.v4_packet(source.octets(), destination.octets(), &payload)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                self.v6_packet(source.octets(), destination.octets(), &payload)
+            }
             (source, destination) => panic!("{source} and {destination} are of different families"),
         }
     }
@@ -227,9 +231,7 @@ mod tests {
                             assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
                             tcp.calc_checksum_ipv4(header.source(), header.destination())
                         }
-                        NetSlice::Ipv6(ip) => {
-                            tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination())
-                        }
+                        NetSlice::Ipv6(ip) => tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()),
                         other => panic!("{other:?}"),
                     };
                     assert_eq!(right.expect("short enough"), tcp.checksum(), "{packet:?}");

@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Random {
 
     /// A number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        (self.word() % bound as u64) as usize
     }
 }
 
@@ -30,8 +30,7 @@ impl Random {
 pub struct Corpus(Vec<Vec<u8>>);
 
 /// Bytes that mean something somewhere: lengths, protocols, EtherTypes, flags.
-const TELLING: [u8; 20] =
-    [0, 1, 2, 4, 5, 6, 8, 17, 20, 25, 40, 43, 44, 51, 58, 60, 0x7f, 0x81, 0xa8, 0xff];
+const TELLING: [u8; 20] = [0, 1, 2, 4, 5, 6, 8, 17, 20, 25, 40, 43, 44, 51, 58, 60, 0x7f, 0x81, 0xa8, 0xff];
 /// Headers lie before this; what is behind matters little.
 const HEADERS: usize = 110;
 const LONGEST: usize = 1600;
@@ -61,7 +60,11 @@ impl Corpus {
         ]
         .concat();
         packets.push(SynPacket::v6().from("::ffff:192.0.2.7"));
-        packets.extend([SynPacket::v4().ip_options(12), SynPacket::v4().ip_options(40), SynPacket::v6().atomic_fragment()]);
+        packets.extend([
+            SynPacket::v4().ip_options(12),
+            SynPacket::v4().ip_options(40),
+            SynPacket::v6().atomic_fragment(),
+        ]);
         packets.extend(Extension::ALL.map(|kind| SynPacket::v6().extension(kind, 16)));
         packets.push((0..8).fold(SynPacket::v6(), |packet, _| packet.extension(Extension::Destination, 8)));
         packets.push(SynPacket::v6().extension(Extension::HopByHop, 1024).extension(Extension::Destination, 256));
@@ -87,11 +90,11 @@ impl Corpus {
         let at = random.below(reach);
         match random.below(8) {
             0 | 1 => frame[at] ^= 1 << random.below(8),
-            2 => frame[at] = random.next() as u8,
+            2 => frame[at] = random.word() as u8,
             3 => frame[at] = TELLING[random.below(TELLING.len())],
             4 => frame.truncate(at),
             5 => {
-                let inserted = (0..=random.below(16)).map(|_| random.next() as u8).collect::<Vec<_>>();
+                let inserted = (0..=random.below(16)).map(|_| random.word() as u8).collect::<Vec<_>>();
                 frame.splice(at..at, inserted);
             }
             6 => {

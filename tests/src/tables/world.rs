@@ -26,19 +26,30 @@ pub struct Rate {
     pub count: u32,
     pub period_ns: u64,
     pub burst: u32,
+    /// Without the part of a connection that the tolerance holds above the burst.
+    strict: bool,
 }
 
 impl Rate {
+    pub const fn new(count: u32, period_ns: u64, burst: u32) -> Self {
+        Self { count, period_ns, burst, strict: false }
+    }
+
     pub const fn per_second(count: u32, burst: u32) -> Self {
-        Self { count, period_ns: 1_000_000_000, burst }
+        Self::new(count, 1_000_000_000, burst)
     }
 
     pub const fn per_minute(count: u32, burst: u32) -> Self {
-        Self { count, period_ns: 60_000_000_000, burst }
+        Self::new(count, 60_000_000_000, burst)
     }
 
     pub const fn per_hour(count: u32, burst: u32) -> Self {
-        Self { count, period_ns: 3_600_000_000_000, burst }
+        Self::new(count, 3_600_000_000_000, burst)
+    }
+
+    /// A burst, and not one more for an hour however the clock moves.
+    pub const fn only(burst: u32) -> Self {
+        Self { strict: true, ..Self::per_hour(1, burst) }
     }
 
     /// Ticks of one connection, rounded down: a limit may be a little wider than it says, never narrower.
@@ -48,7 +59,11 @@ impl Rate {
 
     fn limit(self, first_cell: u32, cells: u32) -> Limit {
         let increment = self.increment();
-        Limit { increment, tolerance: Limit::tolerance_of(increment, self.burst), first_cell, cells }
+        let tolerance = match self.strict {
+            true => increment * (self.burst - 1),
+            false => Limit::tolerance_of(increment, self.burst),
+        };
+        Limit { increment, tolerance, first_cell, cells }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ratelimit_common::{
-    Address, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limit::ATTEMPTS,
+    Address, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limiter::ATTEMPTS,
 };
 use ratelimit_tests::{
     packet::{SynPacket, mutate::Random},

@@ -44,7 +44,7 @@ fn judge_every(thread: u64) -> Counts {
     let mut counts = [0; Reason::COUNT];
     for number in (thread..MUTATIONS).step_by(THREADS as usize) {
         corpus.mutated(number, &mut frame);
-        let tables = if number / THREADS % 2 == 0 { &enforcing } else { &observing };
+        let tables = if (number / THREADS).is_multiple_of(2) { &enforcing } else { &observing };
         let judged = tables.judge(&frame);
         assert!(is_sensible(&judged), "mutation {number}: {judged:?}");
         counts[judged.verdict.reason as usize] += 1;

@@ -68,8 +68,12 @@ fn tags() -> impl Strategy<Value = Vec<(u16, u16)>> {
 }
 
 fn flags() -> impl Strategy<Value = (u8, Reason)> {
-    let harmless = (0u8..16).prop_map(|bits| [PSH, URG, ECE, CWR].iter().enumerate()
-        .fold(0, |flags, (bit, flag)| if bits >> bit & 1 == 1 { flags | flag } else { flags }));
+    let harmless = (0u8..16).prop_map(|bits| {
+        [PSH, URG, ECE, CWR]
+            .iter()
+            .enumerate()
+            .fold(0, |flags, (bit, flag)| if bits >> bit & 1 == 1 { flags | flag } else { flags })
+    });
     (harmless, prop_oneof![Just((SYN, Reason::Admitted)), Just((ACK, Reason::Established))])
         .prop_map(|(harmless, (flags, reason))| (flags | harmless, reason))
 }

@@ -1,9 +1,12 @@
 //! Sampled events: true, and never more than the stated rate.
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use ratelimit_common::{Action, Address, Event, Mode, Reason};
+use ratelimit_common::{Action, Address, Event, Mode, Reason, map::EVENT_BUFFER_BYTES};
 use ratelimit_tests::{
     kernel::{Globals, Kernel, Program, coarse_clock_ns},
     packet::SynPacket,
@@ -14,6 +17,8 @@ const INTERVAL_NS: u64 = 10_000_000;
 /// Events that a reason may send at once after a rest.
 const BURST: u64 = 16;
 const FLOOD: u32 = 1_000_000;
+/// An event and the header of its record in the buffer.
+const RECORD_BYTES: usize = size_of::<Event>() + 8;
 
 fn blocking() -> World {
     World::new().block("192.0.2.0/24").events_every(INTERVAL_NS)
@@ -95,15 +100,27 @@ fn none_without_an_interval_or_when_switched_off() -> Result<()> {
 
 #[test]
 fn a_full_buffer_loses_events_and_nothing_else() -> Result<()> {
+    // At every step of the clock, 4 ms or a few of them, each reason sends a burst; the buffer holds 4096.
+    const FILLING: Duration = Duration::from_secs(2);
+    let (v4, v6) = (SynPacket::v4, SynPacket::v6);
+    let refused = [v4(), v4().flags(0), v4().flags(0x12), v4().total_len(0), v4().first_fragment(8)];
+    let mut frames = refused.map(|packet| packet.build()).to_vec();
+    frames.push(v6().from("::ffff:192.0.2.7").build());
     for log_diagnostics in [false, true] {
         let world = blocking().events_every(1);
         let mut kernel = kernel(Globals { log_diagnostics, ..Globals::default() }, &world);
-        assert_eq!(kernel.repeat(Program::Gate, &SynPacket::v4().build(), 200_000)?, Action::Drop);
+        let (start, mut drops) = (Instant::now(), 0u64);
+        while start.elapsed() < FILLING {
+            for frame in &frames {
+                assert_eq!(kernel.run(Program::Gate, frame)?, Action::Drop);
+                drops += 1;
+            }
+        }
         let dropped: u64 = kernel.tallies()?.iter().map(|tally| tally.dropped).sum();
-        assert_eq!(dropped, 200_000);
+        assert_eq!(dropped, drops);
         let waiting = kernel.events()?.len();
-        println!("{waiting} events waited in a full buffer");
-        assert!(waiting > 0);
+        println!("{drops} drops, {waiting} events in a full buffer");
+        assert!(waiting >= EVENT_BUFFER_BYTES / RECORD_BYTES - 1, "{waiting} do not fill it");
     }
     Ok(())
 }

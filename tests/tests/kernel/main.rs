@@ -5,6 +5,7 @@ mod events;
 mod maps;
 mod mutations;
 
+use ratelimit_common::Action;
 use ratelimit_tests::{
     kernel::{Globals, Kernel, Program},
     packet::SynPacket,
@@ -22,7 +23,8 @@ fn every_combination_of_load_time_booleans_loads_and_runs() {
         let kernel = load(Globals { sample_events, log_diagnostics }, &World::new().events_every(1_000_000));
         for program in Program::ALL {
             for packet in [SynPacket::v4(), SynPacket::v6()] {
-                kernel.run(program, &packet.build()).unwrap_or_else(|error| panic!("{error:#}"));
+                let action = kernel.run(program, &packet.build()).unwrap_or_else(|error| panic!("{error:#}"));
+                assert_eq!(action, Action::Pass);
             }
         }
     }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{GrammarError, decimal, serde_as_text};
 
@@ -13,6 +13,9 @@ pub struct Network(IpNet);
 
 impl Network {
     /// The network of one address.
+    /// 0.0.0.0/0.
+    pub const ALL_V4: Self = Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
+
     pub fn host(address: IpAddr) -> Self {
         Self(fold_address(address).into())
     }

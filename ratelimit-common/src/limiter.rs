@@ -1,0 +1,118 @@
+//! The limiter: a source is over its limit only if both its cells are.
+//!
+//! *Cells.* The table is fixed; a source is two hashed positions in the region of its service and level. Sources
+//! share cells by chance, and the lesser of a source's cells counts (count-min). An admitted connection raises a
+//! cell only up to what the source itself can account for (conservative update), a refused one raises nothing.
+//!
+//! *Several processors.* The lesser cell is raised by compare-and-swap, and only who succeeds is admitted;
+//! the other cell follows. A connection judged between those two steps can be admitted through the other
+//! cell, so at every level of fill at most two connections get in: never more than twice the limit. After
+//! [`ATTEMPTS`] lost swaps a connection is admitted unaccounted; a connection admitted by another of P processors
+//! can cost it two, which adds at most 2(P-1)/[`ATTEMPTS`] of the limit.
+
+use crate::{
+    address::Address,
+    limit::{Limit, Ticks},
+    reason::Reason,
+    set::{Service, ServiceId},
+    tables::Tables,
+};
+
+/// How often a lost compare-and-swap is repeated.
+pub const ATTEMPTS: u32 = 4;
+
+/// Admits a new connection within the limits of its source and its network, and charges it.
+#[inline(always)]
+pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Ticks) -> Result<(), Reason> {
+    let (source_mask, network_mask) = service.masks(source);
+    let network = tables.secret().hash(source.masked(network_mask));
+    let source = tables.secret().hash(source.masked(source_mask));
+    let [source_short, source_long, network_short, network_long] = &service.limits;
+
+    // All are asked before any is charged: a refused connection must cost its source nothing.
+    let has_room = |limit, hash| has_room(tables, limit, hash, now);
+    if !has_room(source_short, source) || !has_room(source_long, source) {
+        return Err(Reason::SourceLimit);
+    }
+    if !has_room(network_short, network) || !has_room(network_long, network) {
+        return Err(Reason::NetworkLimit);
+    }
+    let charge = |limit, hash| charge(tables, limit, hash, now);
+    if !charge(source_short, source) || !charge(source_long, source) {
+        return Err(Reason::SourceLimit);
+    }
+    if !charge(network_short, network) || !charge(network_long, network) {
+        return Err(Reason::NetworkLimit);
+    }
+    Ok(())
+}
+
+/// Whether one more connection is within a limit.
+#[inline(always)]
+pub fn has_room<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
+    !limit.is_set() || owed_by(tables, limit, hash, now) <= limit.tolerance
+}
+
+/// Ticks owed by the lesser cell of a hash.
+#[inline(always)]
+pub fn owed_by<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> u32 {
+    let [a, b] = limit.choose(hash);
+    let owed = |index| limit.owed(tables.cell(index).unwrap_or(now.0), now);
+    let (owed_a, owed_b) = (owed(a), owed(b));
+    if owed_a <= owed_b { owed_a } else { owed_b }
+}
+
+/// Charges one connection; false if there is no room (any more).
+#[inline(always)]
+fn charge<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
+    if !limit.is_set() {
+        return true;
+    }
+    let [a, b] = limit.choose(hash);
+    for _ in 0..ATTEMPTS {
+        let seen_a = tables.cell(a).unwrap_or(now.0);
+        let seen_b = tables.cell(b).unwrap_or(now.0);
+        let (owed_a, owed_b) = (limit.owed(seen_a, now), limit.owed(seen_b, now));
+        let (lesser, seen, owed, other, seen_other, owed_other) = if owed_a <= owed_b {
+            (a, seen_a, owed_a, b, seen_b, owed_b)
+        } else {
+            (b, seen_b, owed_b, a, seen_a, owed_a)
+        };
+        if owed > limit.tolerance {
+            return false;
+        }
+        let owing = owed + limit.increment;
+        let raised = Limit::owing(owing, now);
+        if tables.replace_cell(lesser, seen, raised) {
+            // One try: a swap lost here was won by a connection that raised the cell itself.
+            if owed_other < owing && other != lesser {
+                tables.replace_cell(other, seen_other, raised);
+            }
+            return true;
+        }
+    }
+    true
+}
+
+/// Whether a service as a whole is over its limit. Refuses nobody.
+///
+/// Every processor counts for itself and charges the one shared cell once a batch, so that a flood on
+/// many processors does not fight over it. The answer lags by a batch per processor, and by one for every batch
+/// whose one swap is lost to another processor.
+#[inline(always)]
+pub fn over_service_limit<T: Tables>(tables: &T, id: ServiceId, service: &Service, now: Ticks) -> bool {
+    let limit = &service.whole;
+    if !limit.is_set() {
+        return false;
+    }
+    let admitted = tables.count_admitted(id);
+    let seen = tables.cell(limit.first_cell).unwrap_or(now.0);
+    let owed = limit.owed(seen, now);
+    if owed > limit.tolerance {
+        return true;
+    }
+    if admitted & service.batch_mask == 0 {
+        tables.replace_cell(limit.first_cell, seen, Limit::owing(owed + limit.increment, now));
+    }
+    false
+}

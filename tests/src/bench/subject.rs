@@ -1,0 +1,176 @@
+//! The gate as the controller puts it in force, without an interface.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, LpmTrie, MapInfo, lpm_trie::Key};
+use aya::programs::{ProgramFd, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use ratelimit_common::map::{ENTRY_KEY_LEN, ENTRY_KEY_SET_BITS, entry_key};
+use ratelimit_common::{Entry as RawEntry, Secret, Set};
+use ratelimit_user::compile::{Compiled, compile, key};
+use ratelimit_user::config::{Burst, Config, Entry, EntryKind, Limit, Mode, Network, Period, Rate, Scope};
+use ratelimit_user::layout::Layout;
+use ratelimit_user::machine::Machine;
+use serde::Serialize;
+
+use crate::kernel::coarse_clock_ns;
+use crate::{flood, objects};
+
+/// What is blocked besides, as a single source.
+pub(super) const BLOCKED_V4: &str = "203.0.113.7/32";
+pub(super) const BLOCKED_V6: &str = "2001:db8:bad::7/128";
+
+/// Own addresses, those the packets are for among them.
+const OWN: [&str; 5] = ["127.0.0.1", "::1", "198.51.100.25", "2001:db8:25::25", "fe80::25"];
+/// Of each list and family, besides.
+const ENTRIES: u32 = 200;
+/// The set the gate reads until it is told otherwise.
+const SET: u32 = 0;
+/// Cells count from this long before the start, as in a gate just started.
+const BASE_BEFORE_NOW_NS: u64 = 1_000_000_000;
+
+/// What differs between the gates that are measured. All enforce the built-in configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Setup {
+    Default,
+    /// With limits that no run reaches.
+    Wide,
+    /// With 1,200 networks in trust, allow and block.
+    Listed,
+    /// Without events.
+    Quiet,
+}
+
+impl Setup {
+    pub(super) const ALL: [Self; 4] = [Self::Default, Self::Wide, Self::Listed, Self::Quiet];
+
+    fn config(self) -> Result<Config> {
+        let mut config = Config { mode: Mode::Enforce, ..Config::default() };
+        match self {
+            Self::Default => {}
+            Self::Wide => widen(&mut config)?,
+            Self::Listed => list(&mut config)?,
+            Self::Quiet => config.events_per_second = 0,
+        }
+        Ok(config)
+    }
+}
+
+/// One loaded gate with maps of its own.
+#[derive(Debug)]
+pub(super) struct Subject {
+    ebpf: Ebpf,
+}
+
+impl Subject {
+    pub(super) fn load(setup: Setup) -> Result<Self> {
+        let config = setup.config()?;
+        let layout = Layout::plan(&config, None);
+        let own_addresses = OWN.map(|address| address.parse().expect("an address")).to_vec();
+        let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
+        let compiled = compile(&config, &layout, &Machine { own_addresses, processors: processors as u32 })?;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("CELLS", layout.lines)
+            .load(objects::gate()?)
+            .context("cannot load the gate's BPF object")?;
+        fill(&mut ebpf, compiled)?;
+        let xdp: &mut Xdp = ebpf.program_mut("gate").context("the object has no gate")?.try_into()?;
+        xdp.load().context("the kernel refuses the gate")?;
+        Ok(Self { ebpf })
+    }
+
+    pub(super) fn program(&self) -> Result<&ProgramFd> {
+        Ok(self.xdp()?.fd()?)
+    }
+
+    fn xdp(&self) -> Result<&Xdp> {
+        Ok(self.ebpf.program("gate").context("the object has no gate")?.try_into()?)
+    }
+
+    /// The maps and what they occupy now.
+    pub(super) fn maps(&self) -> Result<Vec<MapSize>> {
+        let ids = self.xdp()?.info()?.map_ids()?.context("the kernel does not tell a program's maps")?;
+        ids.into_iter().map(|id| MapSize::of(&MapInfo::from_id(id)?)).collect()
+    }
+}
+
+/// What one map occupies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MapSize {
+    pub name: String,
+    pub entries_max: u32,
+    /// As the kernel accounts it.
+    pub memory_bytes: u64,
+}
+
+impl MapSize {
+    fn of(info: &MapInfo) -> Result<Self> {
+        let map = info.fd()?;
+        let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
+        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        let memory = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+        Ok(Self {
+            name: info.name_as_str().unwrap_or_default().to_owned(),
+            entries_max: info.max_entries(),
+            memory_bytes: memory.with_context(|| format!("{path} tells no memory"))?,
+        })
+    }
+}
+
+fn fill(ebpf: &mut Ebpf, compiled: Compiled) -> Result<()> {
+    const BYTES: usize = size_of::<Set>();
+    let Compiled { mut set, entries } = compiled;
+    set.generation = 1;
+    let mut sets: Array<_, [u8; BYTES]> = ebpf.map_mut("SETS").context("no map SETS")?.try_into()?;
+    sets.set(SET, <&[u8; BYTES]>::try_from(bytemuck::bytes_of(&*set))?, 0)?;
+    let secret = Secret::new([flood::seed(), flood::seed()], coarse_clock_ns()?.saturating_sub(BASE_BEFORE_NOW_NS));
+    let mut secrets: Array<_, [u8; size_of::<Secret>()]> =
+        ebpf.map_mut("SECRET").context("no map SECRET")?.try_into()?;
+    secrets.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(secret), 0)?;
+    let mut table: LpmTrie<_, [u8; ENTRY_KEY_LEN], [u8; size_of::<RawEntry>()]> =
+        ebpf.map_mut("ENTRIES").context("no map ENTRIES")?.try_into()?;
+    for (network, entry) in entries {
+        let (address, prefix) = key(network);
+        let key = Key::new(ENTRY_KEY_SET_BITS + u32::from(prefix), entry_key(SET, address));
+        table.insert(&key, bytemuck::cast::<_, [u8; size_of::<RawEntry>()]>(entry), 0)?;
+    }
+    Ok(())
+}
+
+/// The fastest rate there is, and a burst of most of the 24 hours it may last.
+fn widen(config: &mut Config) -> Result<()> {
+    let rate = Rate::new(1000, Period::Second).context("a rate")?;
+    let limit = Limit { rate, burst: Burst::new(80_000_000).context("a burst")? };
+    for service in &mut config.services {
+        (service.source, service.network) = (vec![limit], vec![limit]);
+    }
+    Ok(())
+}
+
+/// Networks all over both families' space, and the one source that is measured as blocked.
+fn list(config: &mut Config) -> Result<()> {
+    const SPREAD: u32 = 0x9e37_79b1;
+    for (number, kind) in EntryKind::ALL.into_iter().enumerate() {
+        let (first, end) = (number as u32 * ENTRIES, (number as u32 + 1) * ENTRIES);
+        let mut networks = Vec::new();
+        for spread in (first..end).map(|index| (index + 1).wrapping_mul(SPREAD)) {
+            let v4 = IpAddr::from(Ipv4Addr::from_bits(spread));
+            let v6 = IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) | (u128::from(spread) << 64)));
+            networks.extend(Network::truncated(v4, 24));
+            networks.extend(Network::truncated(v6, 48));
+        }
+        if kind == EntryKind::Block {
+            networks.extend([BLOCKED_V4, BLOCKED_V6].map(|network| network.parse::<Network>().expect("a network")));
+        }
+        let entries = networks.into_iter().map(|network| Entry { network, services: Scope::All, note: None }).collect();
+        match kind {
+            EntryKind::Trust => config.trust = entries,
+            EntryKind::Allow => config.allow = entries,
+            EntryKind::Block => config.block = entries,
+        }
+    }
+    Ok(())
+}

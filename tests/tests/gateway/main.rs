@@ -1,0 +1,14 @@
+//! The third rung: the real program between network namespaces, with real packets, servers, clients and attackers.
+//!
+//! Every test makes what it needs and leaves nothing behind; `tidy`, the last, looks. They run one after the other, as root.
+
+mod changes;
+mod explain;
+mod families;
+mod flood;
+mod gap;
+mod profiles;
+mod refusals;
+mod scans;
+mod storm;
+mod tidy;
