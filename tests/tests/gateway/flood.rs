@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::{Family, Reason};
 use ratelimit_tests::clients::{Conversation, curl, swaks};
+use ratelimit_tests::controller::Options;
 use ratelimit_tests::debian::DebianRoot;
 use ratelimit_tests::flood::{FloodReport, Pattern};
-use ratelimit_tests::gateway::{Moved, Site, client, gateway_for, ip, net};
+use ratelimit_tests::gateway::{LAN, Moved, Site, client, gateway_for, ip, net};
 use ratelimit_tests::load::{Load, Running, Tally};
-use ratelimit_tests::servers::{Extra, MailServer};
+use ratelimit_tests::servers::{Extra, MailServer, USER};
 
 const PACKETS: u64 = 2_000_000;
 /// As many a second as one queue takes together with honest mail: a full one loses packets before anybody judges them.
@@ -144,9 +145,8 @@ fn honest_mail_flows_while_one_source_and_whole_networks_flood() -> Result<()> {
 
 #[test]
 fn a_megabyte_in_large_frames_goes_through() -> Result<()> {
-    let options = ratelimit_tests::controller::Options::enforce([ratelimit_tests::gateway::LAN]);
     for (mtu, most_frames) in [(9_000, 400), (1_500, 5_000)] {
-        let site = Site::start(mtu, &options)?;
+        let site = Site::start(mtu, &Options::enforce([LAN]))?;
         let server = MailServer::start(&site.wire.gateway, &Extra::default())?;
         server.root().write("/tmp/body", &"All work and no play makes a dull day.\n".repeat(27_000))?;
         for (count, source) in [ip("10.8.0.7"), ip("2001:db8:1:8::7")].into_iter().enumerate() {
@@ -156,7 +156,7 @@ fn a_megabyte_in_large_frames_goes_through() -> Result<()> {
                 .command(&site.wire.outside, "swaks")
                 .args(["--server", &gateway_for(source).to_string(), "--local-interface", &source.to_string()])
                 .args(["--helo", "client.example.test", "--from", "sender@client.example.test"])
-                .args(["--to", ratelimit_tests::servers::USER, "--body", "@/tmp/body", "--silent", "2"])
+                .args(["--to", USER, "--body", "@/tmp/body", "--silent", "2"])
                 .output(TIMEOUT)?;
             ensure!(sent.status.success(), "MTU {mtu}, from {source}: {sent:?}");
             server.wait_delivered(count + 1, TIMEOUT)?;

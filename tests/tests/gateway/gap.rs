@@ -11,7 +11,7 @@ use ratelimit_tests::clients::Conversation;
 use ratelimit_tests::controller::{Controller, Options};
 use ratelimit_tests::flood::Pattern;
 use ratelimit_tests::gateway::{
-    Answers, Counters, GATEWAY_V4, LAN, Listener, Site, Wire, dropped, eventually, ip, paced, passed,
+    Answers, Counters, GATEWAY_V4, LAN, Listener, Moved, Site, Wire, dropped, eventually, ip, paced, passed,
 };
 use ratelimit_tests::load::Load;
 
@@ -147,11 +147,7 @@ fn ten_replacements_cost_honest_clients_nothing() -> Result<()> {
     let moved = site.settled(&before, tally.attempts)?;
     // A SYN that had been lost would have been sent and counted again.
     let admitted = passed("smtp", Reason::Admitted, Family::V4, tally.attempts);
-    ensure!(
-        moved == ratelimit_tests::gateway::Moved::expected(&[admitted]),
-        "{} connections:\n{moved}",
-        tally.attempts
-    );
+    ensure!(moved == Moved::expected(&[admitted]), "{} connections:\n{moved}", tally.attempts);
     println!("{} connections, the slowest after {:.1?}", tally.attempts, tally.connect_quantile(1.0));
     Ok(())
 }
