@@ -25,15 +25,16 @@ pub const ATTEMPTS: u32 = 4;
 #[inline(always)]
 pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Ticks) -> Result<(), Reason> {
     let (source_mask, network_mask) = service.masks(source);
-    let network = tables.secret().hash(source.masked(network_mask));
-    let source = tables.secret().hash(source.masked(source_mask));
     let [source_short, source_long, network_short, network_long] = &service.limits;
+    let has_room = |limit, hash| has_room(tables, limit, hash, now);
 
     // All are asked before any is charged: a refused connection must cost its source nothing.
-    let has_room = |limit, hash| has_room(tables, limit, hash, now);
+    let network = source.masked(network_mask);
+    let source = tables.secret().hash(source.masked(source_mask));
     if !has_room(source_short, source) || !has_room(source_long, source) {
         return Err(Reason::SourceLimit);
     }
+    let network = tables.secret().hash(network);
     if !has_room(network_short, network) || !has_room(network_long, network) {
         return Err(Reason::NetworkLimit);
     }

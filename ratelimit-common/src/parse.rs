@@ -18,6 +18,7 @@ use network_types::{
 
 use crate::{
     address::{Address, Family},
+    bound::forgotten,
     frame::Frame,
     reason::Reason,
 };
@@ -250,7 +251,7 @@ fn follow<F: Frame>(frame: &F, mut payload: Payload) -> Parsed {
         let Some([next, units, high, low]) = frame.read::<[u8; 4]>(payload.offset).filter(|_| within) else {
             return payload.ends(Reason::Malformed, None);
         };
-        payload.offset += match payload.protocol {
+        let length = match payload.protocol {
             FRAGMENT => {
                 let fragmentation = u16::from_be_bytes([high, low]);
                 if fragmentation & FRAGMENT_OFFSET_V6 != 0 {
@@ -263,6 +264,7 @@ fn follow<F: Frame>(frame: &F, mut payload: Payload) -> Parsed {
             AUTHENTICATION => (usize::from(units) + 2) * 4,
             _ => (usize::from(units) + 1) * 8,
         };
+        payload.offset = forgotten((payload.offset + length) as u64) as usize;
         payload.protocol = next;
     }
     match payload.protocol {

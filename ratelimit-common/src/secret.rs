@@ -27,17 +27,21 @@ impl Secret {
         now.ticks_since(self.base_ns)
     }
 
-    /// SipHash-1-3 over the two words of an address.
+    /// SipHash-1-3 over the 4 bytes of an IPv4 address or the 16 of any other.
     ///
     /// A keyed mixer that can be solved would let a sender aim at somebody else's cells.
     #[inline(always)]
     pub const fn hash(&self, address: Address) -> u64 {
         let (high, low) = address.words();
         let mut state = Sip::new(self.key);
-        state.absorb(high);
-        state.absorb(low);
-        // The final word of SipHash holds the length of the message in its top byte.
-        state.absorb(16 << 56);
+        // The final word of SipHash holds the length of the message in its top byte, and what is left of it.
+        if address.is_v4() {
+            state.absorb((4 << 56) | (low & 0xffff_ffff));
+        } else {
+            state.absorb(high);
+            state.absorb(low);
+            state.absorb(16 << 56);
+        }
         state.finish()
     }
 }

@@ -41,6 +41,18 @@ impl ServiceId {
     }
 }
 
+/// The place of the lowest service of a set, in the lower four bits.
+///
+/// BPF cannot count zeros, and what LLVM makes of `trailing_zeros` costs a tenth of a packet of an open connection.
+/// Multiplied with a de Bruijn sequence, each single bit leaves other four bits on top, and a table names the bit.
+#[inline(always)]
+const fn place_of_lowest(services: u16) -> u64 {
+    const SEQUENCE: u64 = 0x09af;
+    const PLACES: u64 = 0xcd7e_a84f_b693_5210;
+    let lowest = (services & services.wrapping_neg()) as u64;
+    PLACES >> (((lowest * SEQUENCE) >> 12 & 0xf) * 4)
+}
+
 /// A named set of ports and destinations with its limits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -135,7 +147,7 @@ impl Set {
         if claiming == 0 {
             return None;
         }
-        let index = opaque(claiming.trailing_zeros().into()) as usize & (SERVICES - 1);
+        let index = opaque(place_of_lowest(claiming)) as usize & (SERVICES - 1);
         Some((ServiceId(index as u8), &self.services[index]))
     }
 

@@ -1,7 +1,7 @@
 //! The gate in the kernel: reads a frame, has it judged, counts, and acts.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "the stable atomics have no read-modify-write on the BPF target")]
 
 mod packet;

@@ -40,7 +40,7 @@ const OUTSIDE_NETWORKS: [&str; 2] = ["10.0.0.0/8", "2001:db8:1::/48"];
 const SETTLE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// Longer than a tick of the kernel's clock, whatever its HZ.
-const TICK: Duration = Duration::from_millis(11);
+pub const TICK: Duration = Duration::from_millis(11);
 /// Attempts beyond a burst.
 const OVER: u64 = 3;
 

@@ -9,6 +9,7 @@ mod cargo;
 mod debian_root;
 mod demo;
 mod lab;
+mod oldest;
 mod privilege;
 mod process;
 mod run;

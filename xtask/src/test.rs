@@ -1,4 +1,4 @@
-//! `cargo xtask test`: three rungs, each needing more of the machine than the one before.
+//! `cargo xtask test`: three rungs, each needing more of the machine than the one before, and one in a machine of its own.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use crate::cargo::TestExecutable;
 use crate::lab::{self, Variables};
 use crate::workspace::Workspace;
-use crate::{build, cargo, privilege, process};
+use crate::{build, cargo, oldest, privilege, process};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,6 +34,8 @@ enum Rung {
     Kernel,
     /// Real servers, clients and floods in network namespaces; needs root
     Gateway,
+    /// Those of the last two that fit, on the oldest kernel supported, in an emulated machine; takes minutes, needs nothing
+    Oldest,
 }
 
 impl Rung {
@@ -42,12 +44,13 @@ impl Rung {
             Self::Host => "host",
             Self::Kernel => "kernel",
             Self::Gateway => "gateway",
+            Self::Oldest => "oldest",
         }
     }
 }
 
 pub fn run(workspace: &Workspace, args: &Args) -> anyhow::Result<ExitCode> {
-    let rungs = chosen(&args.only);
+    let rungs = chosen(&args.only, args.long);
     build::objects(workspace)?;
     let controller = build::controller(workspace)?;
     let mut outcomes = Vec::new();
@@ -56,6 +59,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> anyhow::Result<ExitCode> {
         let result = match rung {
             Rung::Host => host(workspace, args),
             Rung::Kernel | Rung::Gateway => privileged(workspace, rung, &controller, args),
+            Rung::Oldest => on_oldest_kernel(workspace, &controller, args),
         };
         let (counts, problem) = match result {
             Ok(counts) => (counts, None),
@@ -67,9 +71,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if succeeded(&outcomes, args.filter.is_some()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn chosen(only: &[Rung]) -> Vec<Rung> {
-    let all = [Rung::Host, Rung::Kernel, Rung::Gateway];
-    all.into_iter().filter(|rung| only.is_empty() || only.contains(rung)).collect()
+fn chosen(only: &[Rung], long: bool) -> Vec<Rung> {
+    let all = [Rung::Host, Rung::Kernel, Rung::Gateway, Rung::Oldest];
+    let usual = |rung| only.is_empty() && (long || rung != Rung::Oldest);
+    all.into_iter().filter(|rung| usual(*rung) || only.contains(rung)).collect()
 }
 
 fn host(workspace: &Workspace, args: &Args) -> anyhow::Result<Counts> {
@@ -108,10 +113,22 @@ fn privileged(workspace: &Workspace, rung: Rung, controller: &Path, args: &Args)
     Ok(counts)
 }
 
+/// Builds the tests here and runs them in a machine that is emulated.
+fn on_oldest_kernel(workspace: &Workspace, controller: &Path, args: &Args) -> anyhow::Result<Counts> {
+    let tests = test_executables(workspace, Rung::Oldest)?;
+    let mut command = oldest::machine(workspace, &tests, controller, args.filter.as_deref())?;
+    let mut ended_well = false;
+    let mut counts =
+        run_watched(&mut command, io::stdout(), |line| ended_well |= line.trim_end() == oldest::ENDED_WELL)?;
+    // The machine itself ends well also when its kernel does not.
+    counts.broken += u64::from(!ended_well);
+    Ok(counts)
+}
+
 fn environment(workspace: &Workspace, rung: Rung, controller: &Path) -> anyhow::Result<Variables> {
     match rung {
         Rung::Gateway => lab::with_servers(workspace, controller),
-        Rung::Host | Rung::Kernel => Ok(lab::with_controller(controller)),
+        Rung::Host | Rung::Kernel | Rung::Oldest => Ok(lab::with_controller(controller)),
     }
 }
 
@@ -121,13 +138,14 @@ fn test_executables(workspace: &Workspace, rung: Rung) -> anyhow::Result<Vec<Tes
     match rung {
         Rung::Gateway => command.args(["--test", "*"]),
         Rung::Host | Rung::Kernel => command.args(["--test", rung.name()]),
+        Rung::Oldest => command.args(oldest::TESTS.iter().flat_map(|(name, _)| ["--test", name])),
     };
     let messages = command.stderr(Stdio::inherit()).output().with_context(|| process::describe(&command))?;
     if !messages.status.success() {
         bail!("the tests do not build");
     }
     let mut tests = cargo::test_executables(&String::from_utf8_lossy(&messages.stdout));
-    tests.retain(|test| rung_of(&test.name) == rung);
+    tests.retain(|test| rung == Rung::Oldest || rung_of(&test.name) == rung);
     tests.sort_by(|a, b| a.name.cmp(&b.name));
     if tests.is_empty() {
         bail!("cargo built no test binary for this rung");
@@ -166,11 +184,23 @@ impl Counts {
 }
 
 fn run_counting(command: &mut Command, shown: impl io::Write) -> anyhow::Result<Counts> {
+    run_watched(command, shown, |_| ())
+}
+
+/// Counts, and lets `each_line` see what is printed.
+fn run_watched(
+    command: &mut Command,
+    shown: impl io::Write,
+    mut each_line: impl FnMut(&str),
+) -> anyhow::Result<Counts> {
     let context = process::describe(command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| context.clone())?;
     let mut counts = Counts::default();
     if let Some(stdout) = child.stdout.take() {
-        process::tee(stdout, shown, |line| counts.add(parse_result(line)))?;
+        process::tee(stdout, shown, |line| {
+            counts.add(parse_result(line));
+            each_line(line);
+        })?;
     }
     let status = child.wait().context(context)?;
     counts.broken += u64::from(!status.success());
@@ -299,7 +329,9 @@ mod tests {
 
     #[test]
     fn rungs_run_in_order() {
-        assert_eq!(chosen(&[]), [Rung::Host, Rung::Kernel, Rung::Gateway]);
-        assert_eq!(chosen(&[Rung::Gateway, Rung::Host]), [Rung::Host, Rung::Gateway]);
+        assert_eq!(chosen(&[], false), [Rung::Host, Rung::Kernel, Rung::Gateway]);
+        assert_eq!(chosen(&[], true), [Rung::Host, Rung::Kernel, Rung::Gateway, Rung::Oldest]);
+        assert_eq!(chosen(&[Rung::Gateway, Rung::Host], true), [Rung::Host, Rung::Gateway]);
+        assert_eq!(chosen(&[Rung::Oldest], false), [Rung::Oldest]);
     }
 }

@@ -12,6 +12,7 @@ use ratelimit_common::{Address, map::LINE_BYTES};
 use super::{Controller, Rejection, services_of};
 use crate::{
     api,
+    attach::{Attached, attached_mode},
     changes::{Changes, ModeChange},
     config::{Config, EntryKind, Level, Limit, Loaded, Network, Origin, fold_address},
     machine::ephemeral_ports_warning,
@@ -51,9 +52,11 @@ impl Controller {
     }
 
     fn interface_views(&self) -> Vec<api::InterfaceStatus> {
-        let view = |attached: &crate::attach::Attached| api::InterfaceStatus {
+        // As it is now: an interface may have been deleted since, or its program taken off.
+        let mode = |name: &str| attached_mode(nix::net::if_::if_nametoindex(name).ok()?).ok()?;
+        let view = |attached: &Attached| api::InterfaceStatus {
             name: attached.interface.clone(),
-            attached: Some(attached.mode.label().to_owned()),
+            attached: mode(&attached.interface).map(|mode| mode.to_string()),
             notes: attached.notes.clone(),
         };
         self.plane.attached().iter().map(view).collect()

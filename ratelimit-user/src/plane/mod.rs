@@ -104,8 +104,17 @@ impl Plane {
             maps.put_secret(new_secret()?)?;
             carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan.compiled.set));
         }
-        maps.put_in_force(plan.compiled)?;
-        let attached = attach_all(&mut programs, pins, plan.interfaces);
+        // What cannot be attached must change nothing: maps that are in use get their contents last.
+        let attached = match kept {
+            Some(_) => attach_all(&mut programs, pins, plan.interfaces).and_then(|attached| {
+                maps.put_in_force(plan.compiled)?;
+                Ok(attached)
+            }),
+            None => {
+                maps.put_in_force(plan.compiled)?;
+                attach_all(&mut programs, pins, plan.interfaces)
+            }
+        };
         if let Some(Err(error)) = carried.map(|carried| carried?.finish(&mut maps)) {
             tracing::warn!(error = %crate::describe(&error), "counters of the replaced gate are lost");
         }
@@ -208,11 +217,11 @@ pub fn clock_tick() -> std::time::Duration {
     std::time::Duration::new(step.tv_sec as u64, step.tv_nsec as u32)
 }
 
-/// Attaches to every interface, those first whose link is there already. If one fails, those attached anew
-/// are let go: either all are judged or none more than before.
+/// Attaches to every interface, those last whose link is there already: they hardly fail, and what was in force
+/// before stays in force until then. If one fails, those attached anew are let go.
 fn attach_all(programs: &mut Ebpf, pins: &Pins, interfaces: &[Interface]) -> Result<Vec<Attached>, PlaneError> {
     let mut in_order: Vec<&Interface> = interfaces.iter().collect();
-    in_order.sort_by_key(|interface| !pins.link(&interface.name).exists());
+    in_order.sort_by_key(|interface| pins.link(&interface.name).exists());
     let mut attached: Vec<Attached> = Vec::new();
     for interface in in_order {
         match attach(programs, interface, &pins.link(&interface.name)) {
