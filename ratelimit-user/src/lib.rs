@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod attach;
+pub mod bans;
 pub mod changes;
 pub mod cli;
 mod client;
@@ -13,6 +14,7 @@ pub mod daemon;
 pub mod events;
 pub mod interface;
 pub mod layout;
+pub mod lists;
 pub mod lock;
 pub mod machine;
 pub mod offline;
