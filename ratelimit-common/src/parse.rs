@@ -34,6 +34,8 @@ const TAG: u16 = u16::from_be(EtherType::Ieee8021q as u16);
 const SERVICE_TAG: u16 = u16::from_be(EtherType::Ieee8021ad as u16);
 /// 802.1Q tag behind the Ethernet header.
 const TAG_LEN: usize = 4;
+/// The bit of a hardware address that means several stations.
+const GROUP: u8 = 0x01;
 /// A TCP header without options.
 const TCP_LEN: usize = 20;
 const FIN: u8 = 0x01;
@@ -49,6 +51,12 @@ pub struct Parsed {
     pub source: Address,
     pub destination: Address,
     pub source_port: u16,
+    /// Where the IP header begins in the frame, of a segment with a readable TCP header.
+    pub ip_at: u16,
+    /// The sequence number of such a segment.
+    pub sequence: u32,
+    /// Whether the frame goes from one station to one other.
+    pub unicast: bool,
     /// The port at the destination: ours, if the frame is for a service.
     pub port: u16,
     pub family: Family,
@@ -59,12 +67,18 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// What shows nothing.
+    pub const NOT_IP: Self = of_frame(Family::Other, Reason::NotIp);
+
     /// A new connection as a frame would show it, for asking about one that has not come yet.
     pub const fn connection(source: Address, destination: Address, port: u16) -> Self {
         Self {
             source,
             destination,
             source_port: 0,
+            ip_at: 0,
+            sequence: 0,
+            unicast: true,
             port,
             family: if source.is_v4() { Family::V4 } else { Family::V6 },
             scope: Scope::Service,
@@ -108,6 +122,7 @@ struct Payload {
     destination: Address,
     source_is_mapped: bool,
     protocol: u8,
+    ip_at: usize,
     offset: usize,
     /// Where the packet ends in the frame.
     end: usize,
@@ -118,7 +133,7 @@ struct Payload {
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F) -> Parsed {
     let Some(ethernet) = frame.read::<EthHdr>(0) else {
-        return of_frame(Family::Other, Reason::NotIp);
+        return Parsed::NOT_IP;
     };
     let mut ether_type = u16::from_be(ethernet.ether_type);
     let mut offset = EthHdr::LEN;
@@ -132,12 +147,13 @@ pub fn parse<F: Frame>(frame: &F) -> Parsed {
         ether_type = u16::from_be_bytes([high, low]);
         offset += TAG_LEN;
     }
-    match ether_type {
+    let parsed = match ether_type {
         IPV4 => parse_v4(frame, offset),
         IPV6 => parse_v6(frame, offset),
         other if is_tag(other) => of_frame(Family::Other, Reason::Malformed),
-        _ => of_frame(Family::Other, Reason::NotIp),
-    }
+        _ => Parsed::NOT_IP,
+    };
+    Parsed { unicast: (ethernet.dst_addr[0] | ethernet.src_addr[0]) & GROUP == 0, ..parsed }
 }
 
 #[inline(always)]
@@ -159,6 +175,7 @@ fn parse_v4<F: Frame>(frame: &F, offset: usize) -> Parsed {
         destination: Address::from_v4(u32::from_be_bytes(header.dst_addr)),
         source_is_mapped: false,
         protocol: header.proto,
+        ip_at: offset,
         offset: offset + header_len,
         end: end_of_packet(frame, offset, total_len),
         fragment: fragmentation & MORE_FRAGMENTS_V4 != 0,
@@ -195,6 +212,7 @@ fn parse_v6<F: Frame>(frame: &F, offset: usize) -> Parsed {
         destination: address(&header.dst_addr),
         source_is_mapped: source.is_v4(),
         protocol: header.next_hdr,
+        ip_at: offset,
         offset: offset + Ipv6Hdr::LEN,
         end: end_of_packet(frame, offset, total_len),
         fragment: false,
@@ -310,6 +328,8 @@ fn parse_tcp<F: Frame>(frame: &F, payload: Payload) -> Parsed {
     };
     Parsed {
         source_port: u16::from_be_bytes([header[0], header[1]]),
+        ip_at: payload.ip_at as u16,
+        sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
         ..payload.ends(if payload.source_is_mapped { Reason::MappedSource } else { of_flags }, Some(port))
     }
 }
@@ -321,6 +341,9 @@ impl Payload {
             source: self.source,
             destination: self.destination,
             source_port: 0,
+            ip_at: 0,
+            sequence: 0,
+            unicast: false,
             port: port.unwrap_or(0),
             family: self.family,
             scope: if port.is_some() { Scope::Service } else { Scope::Destination },
@@ -335,6 +358,9 @@ const fn of_frame(family: Family, reason: Reason) -> Parsed {
         source: Address::UNSPECIFIED,
         destination: Address::UNSPECIFIED,
         source_port: 0,
+        ip_at: 0,
+        sequence: 0,
+        unicast: false,
         port: 0,
         family,
         scope: Scope::Frame,

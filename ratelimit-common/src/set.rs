@@ -115,12 +115,24 @@ struct DestinationNetwork {
 pub struct Set {
     /// Counts the sets ever put in force, from 1.
     pub generation: u64,
-    /// Entries of trust, allow and block in this set.
+    /// Networks of all lists in this set, those of trust, allow and block included.
     pub entries: u32,
     destination_networks: u32,
     /// Least time between two events of one reason on one processor; 0 means no events.
     pub event_interval_ns: u64,
+    /// Least time between two resets on one processor; see [`Set::resets`].
+    pub reset_interval_ns: u64,
     bucket_seed: u64,
+    /// Services that only those permitted may reach (`only_from`).
+    pub restricted: u16,
+    /// Of those, the ones that answer everybody else with a reset.
+    pub resetting: u16,
+    /// Services for which some list blocks packets of open connections too.
+    pub all_packets: u16,
+    padding: u16,
+    /// Classes of the lists, the one that says nothing included.
+    pub classes: u32,
+    padding_of_classes: u32,
     /// Of each service, and last of what belongs to none.
     modes: [u8; 24],
     services: [Service; SERVICES],
@@ -196,6 +208,25 @@ impl Set {
     #[inline(always)]
     pub const fn has_entries(&self) -> bool {
         self.entries != 0
+    }
+
+    /// Whether only those permitted may reach a service.
+    #[inline(always)]
+    pub const fn restricts(&self, id: ServiceId) -> bool {
+        self.restricted & id.bit() != 0
+    }
+
+    /// Whether a service answers with a reset those who may not reach it: a mail server that went astray then
+    /// tries the next exchanger at once and not for days.
+    #[inline(always)]
+    pub const fn resets(&self, id: ServiceId) -> bool {
+        self.resetting & id.bit() != 0
+    }
+
+    /// Whether packets of open connections to a service meet lists.
+    #[inline(always)]
+    pub const fn judges_all_packets(&self, id: ServiceId) -> bool {
+        self.all_packets & id.bit() != 0
     }
 
     /// The mode of a service, or of what belongs to none.
@@ -403,6 +434,16 @@ impl Entry {
     #[inline(always)]
     pub const fn blocks_all_packets(self, id: ServiceId) -> bool {
         self.all_packets & id.bit() != 0
+    }
+
+    /// The services for which new connections are blocked.
+    pub const fn blocked(self) -> u16 {
+        self.block
+    }
+
+    /// The services for which packets of open connections are blocked too.
+    pub const fn of_all_packets(self) -> u16 {
+        self.all_packets
     }
 
     pub const fn lists(self) -> u64 {

@@ -4,12 +4,14 @@
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "the stable atomics have no read-modify-write on the BPF target")]
 
+mod bans;
 mod packet;
+mod reply;
 mod tables;
 
 use aya_ebpf::{
     bindings::{
-        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
     macros::xdp,
@@ -33,8 +35,22 @@ pub fn gate_frags(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn handle(context: &XdpContext) -> u32 {
-    let parsed = parse(&Packet::new(context));
+    // The verifier of Linux 6.1 wants what is handed to a function written first.
+    let mut parsed = Parsed::NOT_IP;
+    read(context.ctx, &mut parsed);
     settle(context.ctx, &parsed)
+}
+
+/// Parses a frame. A function of its own, and global: it needs much of the stack, which is free again when the frame is
+/// judged.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read(context: *mut xdp_md, parsed: *mut Parsed) -> u32 {
+    // SAFETY: `handle` passes a reference; the verifier asks for the comparison with null.
+    if let Some(parsed) = unsafe { parsed.as_mut() } {
+        *parsed = parse(&Packet::new(&XdpContext::new(context)));
+    }
+    0
 }
 
 /// Judges, counts and acts. A function of its own, and global, so that the verifier checks it once and not
@@ -53,6 +69,8 @@ extern "C" fn settle(context: *mut xdp_md, parsed: *const Parsed) -> u32 {
     match action {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
+        Action::Reset if gate.spend_reset() && reply::reset(context, parsed) => XDP_TX,
+        Action::Reset => XDP_DROP,
     }
 }
 

@@ -7,7 +7,7 @@ use core::{
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
     programs::XdpContext,
@@ -16,23 +16,37 @@ use aya_log_ebpf::warn;
 use ratelimit_common::{
     Action, Address, Entry, Event, Moment, Parsed, Reason, SERVICES, Secret, ServiceId, Set, Tables, Verdict,
     bound::opaque,
-    event::{TALLIES, Tally, tally_index},
-    map::{CELLS_PER_LINE, DEFAULT_LINES, ENTRY_KEY_LEN, EVENT_BUFFER_BYTES, MAX_ENTRIES, entry_key},
+    event::{Hits, TALLIES, Tally, tally_index},
+    lookup::{CLASSES, ClassId, Line, Lines, find},
+    map::{
+        CELLS_PER_LINE, DEFAULT_LINES, EVENT_BUFFER_BYTES, INNER_MAP, LIST_NAME_LEN, LISTS as LISTS_OF_A_SET, MMAPABLE,
+    },
 };
+
+use crate::bans;
 
 /// Which of the two sets is in force: the lowest bit.
 #[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
 static SETS: Array<Set, 2> = Array::new();
-/// trust, allow and block; the first two bytes of a key name the set.
+/// The networks of all lists, of each set. The controller makes tables of any size and puts them here.
 #[btf_map]
-static ENTRIES: LpmTrie<[u8; ENTRY_KEY_LEN], Entry, MAX_ENTRIES> = LpmTrie::new();
+static LISTS: ArrayOfMaps<Array<Line, 1, { MMAPABLE | INNER_MAP }>, 2> = ArrayOfMaps::new();
+/// What the classes of each set say.
+#[btf_map]
+static ENTRIES: Array<Entry, { 2 * CLASSES }> = Array::new();
+/// The names of the lists of each set. Nothing here reads them: they are for who finds the maps without a controller.
+#[btf_map]
+static LIST_NAMES: Array<[u8; LIST_NAME_LEN], { 2 * LISTS_OF_A_SET }> = Array::new();
+/// What the classes of each set refused.
+#[btf_map]
+static HITS: PerCpuArray<Hits, { 2 * CLASSES }> = PerCpuArray::new();
 #[btf_map]
 static SECRET: Array<Secret, 1> = Array::new();
 /// The limiter's cells, in lines; the controller chooses how many.
 #[btf_map]
-static CELLS: Array<[u32; CELLS_PER_LINE], DEFAULT_LINES, { ratelimit_common::map::MMAPABLE }> = Array::new();
+static CELLS: Array<[u32; CELLS_PER_LINE], DEFAULT_LINES, MMAPABLE> = Array::new();
 #[btf_map]
 static TALLIES_OF: PerCpuArray<Tally, TALLIES> = PerCpuArray::new();
 /// Connections each service admitted on this processor.
@@ -44,6 +58,10 @@ static EVENTS: RingBuf<Event, EVENT_BUFFER_BYTES> = RingBuf::new();
 #[btf_map]
 static EVENTS_SPENT: PerCpuArray<[u64; REASONS], 1> = PerCpuArray::new();
 
+/// Until when the resets of this processor are used up.
+#[btf_map]
+static RESETS_SPENT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// Whether events are sampled at all.
 #[unsafe(no_mangle)]
 static SAMPLE_EVENTS: Global<u8> = Global::new(1);
@@ -53,8 +71,8 @@ static LOG_DIAGNOSTICS: Global<u8> = Global::new(0);
 
 /// Places for reasons: a power of two, so that a mask shows the verifier the bound.
 const REASONS: usize = Reason::COUNT.next_power_of_two();
-/// Events of one reason that a quiet processor may send at once.
-const EVENT_BURST: u64 = 16;
+/// Events of one reason, or resets, that a quiet processor may send at once.
+const BURST: u64 = 16;
 
 /// One run's view of the maps: the epoch is read once, the clock at most once.
 pub struct Gate {
@@ -79,9 +97,38 @@ impl Gate {
             let tally = unsafe { &mut *tally };
             match action {
                 Action::Pass => tally.passed += 1,
-                Action::Drop => tally.dropped += 1,
+                Action::Drop | Action::Reset => tally.dropped += 1,
             }
         }
+        if verdict.reason == Reason::Blocked {
+            self.count_hit(verdict.class);
+        }
+    }
+
+    #[inline(always)]
+    fn count_hit(&self, class: ClassId) {
+        if let Some(hits) = HITS.get_ptr_mut(self.place_of(class)) {
+            // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+            let hits = unsafe { &mut *hits };
+            hits.count += 1;
+            hits.last_ns = self.now().0;
+        }
+    }
+
+    /// The place of a class of the set in force in the tables that hold both sets.
+    #[inline(always)]
+    fn place_of(&self, class: ClassId) -> u32 {
+        self.epoch * CLASSES as u32 + u32::from(class.0)
+    }
+
+    /// Whether there is a reset to spare: at any flood rate at most one an interval.
+    #[inline(always)]
+    pub fn spend_reset(&self) -> bool {
+        let Some(spent) = RESETS_SPENT.get_ptr_mut(0) else {
+            return false;
+        };
+        // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+        spend(unsafe { &mut *spent }, self.now().0, self.set.reset_interval_ns)
     }
 
     /// Sends an event if the reason has one to spare: at any flood rate at most one an interval.
@@ -112,13 +159,19 @@ impl Gate {
         };
         // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
         let spent = unsafe { &mut (&mut *spent)[opaque(reason as u64) as usize % REASONS] };
-        let start = (*spent).max(now);
-        if start - now > (EVENT_BURST - 1) * self.set.event_interval_ns {
-            return false;
-        }
-        *spent = start + self.set.event_interval_ns;
-        true
+        spend(spent, now, self.set.event_interval_ns)
     }
+}
+
+/// Takes one of what comes once an interval, [`BURST`] of them at once after a pause.
+#[inline(always)]
+fn spend(spent: &mut u64, now: u64, interval_ns: u64) -> bool {
+    let start = (*spent).max(now);
+    if start - now > (BURST - 1) * interval_ns {
+        return false;
+    }
+    *spent = start + interval_ns;
+    true
 }
 
 impl Tables for Gate {
@@ -128,9 +181,18 @@ impl Tables for Gate {
     }
 
     #[inline(always)]
-    fn entry(&self, source: Address) -> Entry {
-        let key = Key::new(ENTRY_KEY_LEN as u32 * 8, entry_key(self.epoch, source));
-        ENTRIES.get(&key).copied().unwrap_or(Entry::NONE)
+    fn class(&self, source: Address) -> ClassId {
+        ClassId(class_of(self.epoch, &source) as u16)
+    }
+
+    #[inline(always)]
+    fn entry(&self, class: ClassId) -> Entry {
+        ENTRIES.get(self.place_of(class)).copied().unwrap_or(Entry::NONE)
+    }
+
+    #[inline(always)]
+    fn is_banned(&self, source: Address, service: ServiceId) -> bool {
+        bans::stop(&source, service.bit(), self.now().0)
     }
 
     #[inline(always)]
@@ -173,6 +235,29 @@ impl Tables for Gate {
         let count = &mut counts[opaque(service.index() as u64) as usize % SERVICES];
         *count = count.wrapping_add(1);
         *count
+    }
+}
+
+/// The lists of one set.
+struct ListsOf {
+    epoch: u32,
+}
+
+impl Lines for ListsOf {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        LISTS.get_value(self.epoch, &index)
+    }
+}
+
+/// A function of its own, and global, so that the verifier checks it once and not again for every way there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn class_of(epoch: u32, source: *const Address) -> u32 {
+    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
+    match unsafe { source.as_ref() } {
+        Some(source) => u32::from(find(&ListsOf { epoch: epoch & 1 }, *source).0),
+        None => 0,
     }
 }
 

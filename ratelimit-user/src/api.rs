@@ -102,7 +102,7 @@ pub struct Event {
     /// RFC 3339, UTC, with milliseconds.
     pub at: String,
     pub reason: String,
-    /// `pass` or `drop`.
+    /// `pass`, `drop` or `reset`.
     pub action: String,
     pub mode: Mode,
     pub service: Option<String>,
@@ -134,7 +134,7 @@ pub struct ServiceExplanation {
     pub meaning: String,
     /// What enforce does with it.
     pub refused: bool,
-    /// What happens in the mode that holds: `pass` or `drop`.
+    /// What happens in the mode that holds: `pass`, `drop` or `reset`.
     pub action: String,
     /// Every trust, allow and block entry the address is in.
     pub entries: Vec<EntryView>,

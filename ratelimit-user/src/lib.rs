@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod attach;
-pub mod bans;
 pub mod changes;
 pub mod cli;
 mod client;

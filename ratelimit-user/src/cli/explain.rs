@@ -85,8 +85,8 @@ fn headline(explanation: &Explanation) -> String {
             services.iter().filter(|service| wanted(service)).map(|service| service.service.as_str()).collect();
         if names.len() > 1 && names.len() == services.len() { "every service".to_owned() } else { list(&names) }
     };
-    let dropped = names(&|service| service.refused && service.action == "drop");
-    let observed = names(&|service| service.refused && service.action != "drop");
+    let dropped = names(&|service| service.refused && service.action != "pass");
+    let observed = names(&|service| service.refused && service.action == "pass");
     match (dropped.as_str(), observed.as_str()) {
         ("", "") => format!("{address}: its next connection is let in to {}", names(&|_| true)),
         (dropped, "") => format!("{address}: its next connection is refused on {dropped}"),
@@ -107,8 +107,8 @@ fn verdicts(services: &[ServiceExplanation]) -> String {
     ]);
     for service in services {
         let verdict = match (service.refused, service.action.as_str()) {
-            (true, "drop") => "refused",
-            (true, _) => "would be refused",
+            (true, "pass") => "would be refused",
+            (true, _) => "refused",
             (false, _) => "let in",
         };
         let ServiceExplanation { service, mode, reason, meaning, .. } = service;

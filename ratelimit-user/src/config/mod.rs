@@ -26,7 +26,7 @@ pub use diagnostic::{ConfigErrors, Diagnostic, Position};
 pub use grammar::{Burst, ByteSize, Duration, GrammarError, Mode, Network, Period, Rate, fold_address};
 pub use limit::{FASTEST_CELL_PER_SECOND, FASTEST_SERVICE_PER_SECOND, LONGEST_DRAIN, Level, Limit};
 pub use problem::{EntryProblem, FileProblem, KeyProblem, LimitProblem, Problem, ServiceProblem, ValueProblem};
-pub use service::{DEFAULT_SERVICES, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service};
+pub use service::{DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service};
 
 /// Where the configuration is looked for. A file missing here means the built-in defaults.
 pub const DEFAULT_PATH: &str = "/etc/ratelimit/ratelimit.toml";

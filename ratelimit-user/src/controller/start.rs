@@ -66,10 +66,10 @@ impl Controller {
             "changes made by command contradict the configuration file; undo one of them \
              (the changes are in changes.json in the state directory)",
         )?;
-        let machine = Machine::look(&effective)?;
+        let machine = Machine::look()?;
         let pins = Pins::at(&paths.pins);
         let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
-        let compiled = compile(&effective, &layout, &machine)?;
+        let (compiled, layers) = compile(&effective, &layout, &machine, None)?;
         let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces })?;
         let set = Arc::from(plane.maps().active_set()?);
         Ok(Self {
@@ -80,6 +80,7 @@ impl Controller {
             effective,
             machine,
             layout,
+            layers,
             interfaces,
             plane,
             set: Arc::new(RwLock::new(set)),

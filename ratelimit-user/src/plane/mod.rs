@@ -1,7 +1,9 @@
 //! The data plane: the program, its maps, its links, all pinned, so that they outlive the controller.
 
+mod bans;
 mod carry;
 mod cells;
+mod lists;
 mod live;
 mod maps;
 mod object;
@@ -28,10 +30,12 @@ use crate::{
     layout::Layout,
 };
 
+pub use bans::BanMaps;
 use carry::CarryOver;
 pub use cells::Cells;
+pub use lists::make as list_map;
 pub use live::LiveTables;
-pub use maps::Maps;
+pub use maps::{ListHits, Maps};
 pub use pins::Pins;
 
 /// Messages of the program, on their way to the log.
@@ -136,11 +140,16 @@ impl Plane {
 
     /// Puts a set in force in the same maps. The layout must be the one the plane was raised with.
     pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), PlaneError> {
-        Ok(self.maps.put_in_force(compiled)?)
+        self.maps.put_in_force(compiled)?;
+        Ok(())
     }
 
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    pub fn maps_mut(&mut self) -> &mut Maps {
+        &mut self.maps
     }
 
     pub fn attached(&self) -> &[Attached] {
