@@ -69,15 +69,6 @@ pub struct Tally {
     pub dropped: u64,
 }
 
-/// New connections that a class of lists refused, or would have in enforce.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Hits {
-    pub count: u64,
-    /// When the last one came, in nanoseconds of `CLOCK_MONOTONIC`; 0 if none did.
-    pub last_ns: u64,
-}
-
 /// Size of the table of tallies.
 pub const TALLIES: usize = Reason::COUNT * (SERVICES + 1) * Family::ALL.len();
 

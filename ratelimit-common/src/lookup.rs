@@ -24,7 +24,7 @@ use crate::{
 
 /// Bytes of a line, and words of it.
 pub const LINE_BYTES: usize = 64;
-const WORDS: usize = LINE_BYTES / size_of::<u64>();
+pub const LINE_WORDS: usize = LINE_BYTES / size_of::<u64>();
 /// The most classes a table may tell apart, the one that says nothing included.
 pub const CLASSES: usize = 4096;
 
@@ -70,14 +70,14 @@ impl ClassId {
 /// A cache line of a table.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Line(pub [u64; WORDS]);
+pub struct Line(pub [u64; LINE_WORDS]);
 
 const _: () = assert!(size_of::<Line>() == LINE_BYTES);
 
 impl Line {
     #[inline(always)]
     fn word(&self, index: u32) -> u64 {
-        self.0[opaque(index.into()) as usize % WORDS]
+        self.0[opaque(index.into()) as usize % LINE_WORDS]
     }
 
     #[inline(always)]

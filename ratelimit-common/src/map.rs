@@ -12,7 +12,3 @@ pub const INNER_MAP: usize = 1 << 12;
 pub const EVENT_BUFFER_BYTES: usize = 256 * 1024;
 /// `BPF_F_NO_PREALLOC` of `linux/bpf.h`.
 pub const NO_PREALLOC: usize = 1 << 0;
-/// Lists of one set: a class says by which of them, one bit each.
-pub const LISTS: usize = 64;
-/// Bytes of a list's name.
-pub const LIST_NAME_LEN: usize = 32;

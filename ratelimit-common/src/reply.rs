@@ -38,7 +38,7 @@ impl Answer {
     #[inline(always)]
     pub fn reset(parsed: &Parsed) -> Self {
         let ports = (u32::from(parsed.port) << 16) | u32::from(parsed.source_port);
-        let offset_and_flags = (TCP_WORDS as u32) << 28 | (RST | ACK) << 16;
+        let offset_and_flags = ((TCP_WORDS as u32) << 28) | ((RST | ACK) << 16);
         let segment = [ports, 0, parsed.sequence.wrapping_add(1), offset_and_flags];
         Self::of(parsed.family, parsed.destination, parsed.source, segment)
     }
@@ -77,7 +77,7 @@ impl Answer {
             let [t0, t1, t2, t3, t4] = tcp;
             [0x6000_0000, lengths, s0, s1, s2, s3, d0, d1, d2, d3, t0, t1, t2, t3, t4]
         } else {
-            const TOTAL: u32 = 0x4500_0000 | (V4_WORDS + TCP_WORDS) as u32 * 4;
+            const TOTAL: u32 = 0x4500_0000 | ((V4_WORDS + TCP_WORDS) as u32 * 4);
             const DO_NOT_FRAGMENT: u32 = 0x4000;
             const HOPS_AND_PROTOCOL: u32 = HOPS << 24 | TCP << 16;
             let header = u64::from(TOTAL) + u64::from(DO_NOT_FRAGMENT) + u64::from(HOPS_AND_PROTOCOL);

@@ -16,11 +16,9 @@ use aya_log_ebpf::warn;
 use ratelimit_common::{
     Action, Address, Entry, Event, Moment, Parsed, Reason, SERVICES, Secret, ServiceId, Set, Tables, Verdict,
     bound::opaque,
-    event::{Hits, TALLIES, Tally, tally_index},
-    lookup::{CLASSES, ClassId, Line, Lines, find},
-    map::{
-        CELLS_PER_LINE, DEFAULT_LINES, EVENT_BUFFER_BYTES, INNER_MAP, LIST_NAME_LEN, LISTS as LISTS_OF_A_SET, MMAPABLE,
-    },
+    event::{TALLIES, Tally, tally_index},
+    lookup::{CLASSES, ClassId, LINE_WORDS, Line, Lines, find},
+    map::{CELLS_PER_LINE, DEFAULT_LINES, EVENT_BUFFER_BYTES, INNER_MAP, MMAPABLE},
 };
 
 use crate::bans;
@@ -31,17 +29,14 @@ static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
 static SETS: Array<Set, 2> = Array::new();
 /// The networks of all lists, of each set. The controller makes tables of any size and puts them here.
+///
+/// The type of a line's words, because Linux 6.1 takes a table made without type information for another kind than one of
+/// structs.
 #[btf_map]
-static LISTS: ArrayOfMaps<Array<Line, 1, { MMAPABLE | INNER_MAP }>, 2> = ArrayOfMaps::new();
+static LISTS: ArrayOfMaps<Array<[u64; LINE_WORDS], 1, { MMAPABLE | INNER_MAP }>, 2> = ArrayOfMaps::new();
 /// What the classes of each set say.
 #[btf_map]
 static ENTRIES: Array<Entry, { 2 * CLASSES }> = Array::new();
-/// The names of the lists of each set. Nothing here reads them: they are for who finds the maps without a controller.
-#[btf_map]
-static LIST_NAMES: Array<[u8; LIST_NAME_LEN], { 2 * LISTS_OF_A_SET }> = Array::new();
-/// What the classes of each set refused.
-#[btf_map]
-static HITS: PerCpuArray<Hits, { 2 * CLASSES }> = PerCpuArray::new();
 #[btf_map]
 static SECRET: Array<Secret, 1> = Array::new();
 /// The limiter's cells, in lines; the controller chooses how many.
@@ -99,19 +94,6 @@ impl Gate {
                 Action::Pass => tally.passed += 1,
                 Action::Drop | Action::Reset => tally.dropped += 1,
             }
-        }
-        if verdict.reason == Reason::Blocked {
-            self.count_hit(verdict.class);
-        }
-    }
-
-    #[inline(always)]
-    fn count_hit(&self, class: ClassId) {
-        if let Some(hits) = HITS.get_ptr_mut(self.place_of(class)) {
-            // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-            let hits = unsafe { &mut *hits };
-            hits.count += 1;
-            hits.last_ns = self.now().0;
         }
     }
 
@@ -246,7 +228,9 @@ struct ListsOf {
 impl Lines for ListsOf {
     #[inline(always)]
     fn line(&self, index: u32) -> Option<&Line> {
-        LISTS.get_value(self.epoch, &index)
+        let words = LISTS.get_value(self.epoch, &index)?;
+        // SAFETY: a line is its words, transparently, and the map holds lines at multiples of their size.
+        Some(unsafe { &*core::ptr::from_ref(words).cast::<Line>() })
     }
 }
 

@@ -20,8 +20,6 @@ pub struct Compiled {
     pub set: Box<Set>,
     /// `None` where the one in force says the same.
     pub table: Option<Table>,
-    /// By the bits that stand for them in the table.
-    pub list_names: Vec<String>,
 }
 
 /// Why a configuration that is right in itself does not fit into the maps.
@@ -50,7 +48,7 @@ pub fn compile(
         Some(in_force) if *in_force == layers => None,
         Some(_) | None => Some(layers.build()?),
     };
-    Ok((Compiled { set, table, list_names: Vec::new() }, layers))
+    Ok((Compiled { set, table }, layers))
 }
 
 fn compile_set(config: &Config, layout: &Layout, machine: &Machine) -> Result<Box<Set>, CompileError> {

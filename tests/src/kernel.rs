@@ -3,7 +3,7 @@
 //! It is filled from the same [`World`] as the tables of the host, and says what it did by its return value and its
 //! tallies.
 
-use std::fmt;
+use std::{borrow::BorrowMut, fmt};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
@@ -168,7 +168,9 @@ impl Kernel {
         let listed: Vec<_> = world.layers().collect();
         let layers: Vec<_> =
             listed.iter().map(|(networks, says)| table::Layer { networks, says: *says, shields: false }).collect();
-        put_table(&mut self.lists, &mut self.entries, set, &table::build(&layers)?)
+        let table = table::build(&layers)?;
+        self.lists.set(set, &list_map(&table)?, 0)?;
+        put_classes(&mut self.entries, set, &table)
     }
 
     /// Puts a set in force.
@@ -235,18 +237,13 @@ type RawEntry = [u8; size_of::<Entry>()];
 
 /// Puts a table into a set of a gate that is loaded, and not yet used.
 pub fn fill_lists(ebpf: &mut Ebpf, set: u32, table: &Table) -> Result<()> {
-    let mut lists: ArrayOfMaps<_> = ebpf.take_map("LISTS").context("no map LISTS")?.try_into()?;
-    let mut entries: Array<_, RawEntry> = ebpf.take_map("ENTRIES").context("no map ENTRIES")?.try_into()?;
-    put_table(&mut lists, &mut entries, set, table)
+    let mut lists: ArrayOfMaps<_> = ebpf.map_mut("LISTS").context("no map LISTS")?.try_into()?;
+    lists.set(set, &list_map(table)?, 0)?;
+    let mut entries: Array<_, RawEntry> = ebpf.map_mut("ENTRIES").context("no map ENTRIES")?.try_into()?;
+    put_classes(&mut entries, set, table)
 }
 
-fn put_table(
-    lists: &mut ArrayOfMaps<MapData, MapData>,
-    entries: &mut Array<MapData, RawEntry>,
-    set: u32,
-    table: &Table,
-) -> Result<()> {
-    lists.set(set, &list_map(table)?, 0)?;
+fn put_classes<M: BorrowMut<MapData>>(entries: &mut Array<M, RawEntry>, set: u32, table: &Table) -> Result<()> {
     for (class, entry) in (0..).zip(table.classes()) {
         entries.set(set * CLASSES as u32 + class, bytemuck::cast::<_, RawEntry>(*entry), 0)?;
     }

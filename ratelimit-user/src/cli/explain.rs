@@ -7,12 +7,13 @@ use std::{net::IpAddr, process::ExitCode, time::Duration};
 use clap::{Args, builder::NonEmptyStringValueParser};
 
 use crate::{
-    api::{EntryView, Explanation, ServiceExplanation},
+    api::{BanView, EntryView, Explanation, ServiceExplanation},
     config::Network,
     offline,
 };
 
 use super::{
+    ban,
     context::Context,
     entry, events,
     table::{Align, Table, indented, list, span},
@@ -63,6 +64,10 @@ pub(super) fn text(explanation: &Explanation) -> String {
     if !entries.is_empty() {
         out.push_str(&format!("\n{}", entries.text()));
     }
+    let bans = bans(&explanation.services);
+    if !bans.is_empty() {
+        out.push_str(&format!("\n{}", ban::table(&bans)));
+    }
     if explanation.controller {
         let remedies = remedy::remedies(explanation);
         if !remedies.is_empty() {
@@ -95,6 +100,17 @@ fn headline(explanation: &Explanation) -> String {
             format!("{address}: its next connection is refused on {dropped}; enforcing would refuse it on {observed}")
         }
     }
+}
+
+/// Each once, however many services it is about.
+fn bans(services: &[ServiceExplanation]) -> Vec<BanView> {
+    let mut bans: Vec<BanView> = Vec::new();
+    for ban in services.iter().flat_map(|service| &service.bans) {
+        if !bans.contains(ban) {
+            bans.push(ban.clone());
+        }
+    }
+    bans
 }
 
 fn verdicts(services: &[ServiceExplanation]) -> String {

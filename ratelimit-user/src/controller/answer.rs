@@ -148,8 +148,11 @@ impl Controller {
                 continue;
             }
             let limits = |level| limits_of(&self.effective, &place.name, level);
-            let entries = self.entries_around(address, &place.name);
-            let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, entries);
+            let rules = view::Rules {
+                entries: self.entries_around(address, &place.name),
+                bans: self.bans_around(address, &place.name),
+            };
+            let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, rules);
             services.extend(explained.map_err(anyhow::Error::from)?);
         }
         let recent = self.events.of_source(address, EXPLAINED_EVENTS);

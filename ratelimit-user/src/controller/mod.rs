@@ -4,6 +4,7 @@
 //! force in one step, and only then remembered. Whatever fails on that way leaves everything as it was.
 
 pub(crate) mod answer;
+mod bans;
 mod start;
 
 use std::{
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     api,
+    bans::Book,
     changes::{AddedEntry, Changes, Ending, LimitChange, seconds},
     compile::compile,
     config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Level, Limit, Loaded, Mode, Network, Paths, Scope},
@@ -63,6 +65,7 @@ pub struct Controller {
     plane: Plane,
     set: SharedSet,
     events: Events,
+    bans: Book,
     /// Told when the maps are made anew.
     plane_changed: watch::Sender<()>,
     started: Instant,
@@ -221,7 +224,7 @@ impl Controller {
             tracing::info!("a change by command has run out");
             self.change(|current| *current = changes)?;
         }
-        Ok(())
+        self.expire_bans()
     }
 
     /// Follows the machine's own addresses, and interfaces that went and came back.
@@ -279,7 +282,8 @@ impl Controller {
         let put = if same_plane {
             self.plane.put_in_force(compiled)
         } else {
-            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces };
+            let bans = bans::in_kernel(&self.bans, &layout);
+            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans };
             Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
                 self.plane = plane;
                 self.plane_changed.send_replace(());

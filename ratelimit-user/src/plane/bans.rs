@@ -1,6 +1,7 @@
 //! The bans' maps.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
@@ -54,6 +55,24 @@ impl BanMaps {
             self.filter.add(key);
         }
         Ok(())
+    }
+
+    /// Makes these bans, and no others, be in force. What the kernel counted of them stays.
+    pub fn restore(&mut self, bans: &[(BanKey, Ban)]) -> Result<(), MapError> {
+        let wanted: BTreeSet<BanKey> = bans.iter().map(|(key, _)| *key).collect();
+        let there: Vec<BanKey> = self.bans.keys().map(|key| Ok(key?.0)).collect::<Result<_, MapError>>()?;
+        for key in there.iter().filter(|key| !wanted.contains(key)) {
+            self.remove(key)?;
+        }
+        let counted = |(key, ban): &(BanKey, Ban)| {
+            let before = self.get(key)?.unwrap_or_default();
+            let (hits, last_hit_ns) = (before.hits.max(ban.hits), before.last_hit_ns);
+            Ok((*key, Ban { hits, last_hit_ns, ..*ban }))
+        };
+        let bans = bans.iter().map(counted).collect::<Result<Vec<_>, MapError>>()?;
+        self.put(&bans)?;
+        self.rebuild_filter(wanted.iter());
+        self.set_count(bans.len() as u64)
     }
 
     pub fn remove(&mut self, key: &BanKey) -> Result<(), MapError> {

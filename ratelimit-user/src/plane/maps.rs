@@ -6,9 +6,8 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray
 use ratelimit_common::{
     Address, Entry, SERVICES, Secret, Set,
     ban::{self, Ban, BanKey},
-    event::{Hits, TALLIES, Tally},
+    event::{TALLIES, Tally},
     lookup::{CLASSES, ClassId, find},
-    map::{LIST_NAME_LEN, LISTS},
 };
 
 use super::{
@@ -25,8 +24,6 @@ pub struct Maps {
     sets: Array<MapData, Wire<Set>>,
     lists: ArrayOfMaps<MapData, MapData>,
     entries: Array<MapData, Wire<Entry>>,
-    list_names: Array<MapData, [u8; LIST_NAME_LEN]>,
-    hits: PerCpuArray<MapData, Wire<Hits>>,
     bans: BanMaps,
     secret: Array<MapData, Wire<Secret>>,
     tallies: PerCpuArray<MapData, Wire<Tally>>,
@@ -44,8 +41,6 @@ impl Maps {
             sets: Array::try_from(Map::Array(map("SETS")?))?,
             lists: ArrayOfMaps::try_from(Map::ArrayOfMaps(map("LISTS")?))?,
             entries: Array::try_from(Map::Array(map("ENTRIES")?))?,
-            list_names: Array::try_from(Map::Array(map("LIST_NAMES")?))?,
-            hits: PerCpuArray::try_from(Map::PerCpuArray(map("HITS")?))?,
             bans: BanMaps::open(plane)?,
             secret: Array::try_from(Map::Array(map("SECRET")?))?,
             tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
@@ -113,43 +108,20 @@ impl Maps {
         &mut self.bans
     }
 
-    /// The names of the lists of the set in force, by their bits.
-    pub fn list_names(&self) -> Result<Vec<String>, MapError> {
-        self.list_names_of(self.epoch()?)
-    }
-
-    fn list_names_of(&self, set: u32) -> Result<Vec<String>, MapError> {
-        let name = |index| {
-            let bytes = self.list_names.get(&(set * LISTS as u32 + index), 0)?;
-            let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(LIST_NAME_LEN);
-            Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
-        };
-        (0..LISTS as u32).map(name).collect()
-    }
-
-    /// Fills the set that is not in force, then flips: all of it becomes visible at once. Returns what the classes of
-    /// the set before had refused.
-    ///
-    /// Without a table the one in force stays.
-    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<Vec<ListHits>, MapError> {
-        let Compiled { mut set, table, list_names } = compiled;
+    /// Fills the set that is not in force, then flips: all of it becomes visible at once. Without a table the one in
+    /// force stays.
+    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), MapError> {
+        let Compiled { mut set, table } = compiled;
         let active = self.epoch()?;
         let inactive = active ^ 1;
         let before = self.sets.get(&active, 0)?.0;
         set.generation = before.generation + 1;
         let lists = self.put_table(inactive, table.as_ref(), &mut set, &before)?;
-        for index in 0..LISTS {
-            let name = list_names.get(index).map_or("", String::as_str);
-            let mut bytes = [0; LIST_NAME_LEN];
-            bytes.iter_mut().zip(name.bytes()).for_each(|(slot, byte)| *slot = byte);
-            self.list_names.set(inactive * LISTS as u32 + index as u32, bytes, 0)?;
-        }
         self.sets.set(inactive, wire(&*set), 0)?;
         self.epoch.set(0, inactive, 0)?;
         wait_for_running_programs();
         // What a table held is free once neither set refers to it; the kernel frees it on its own time.
-        self.lists.set(active, &lists, 0)?;
-        self.take_hits(active, before.classes)
+        self.lists.set(active, &lists, 0)
     }
 
     /// Puts a table, or the one in force, into a set that is not.
@@ -175,53 +147,6 @@ impl Maps {
         }
         self.lists.set(inactive, &lists, 0)?;
         Ok(lists)
-    }
-
-    /// What the lists of the set in force have refused since it is.
-    pub fn hits(&self) -> Result<Vec<ListHits>, MapError> {
-        let epoch = self.epoch()?;
-        let classes = self.sets.get(&epoch, 0)?.0.classes;
-        self.hits_of(epoch, classes)
-    }
-
-    fn hits_of(&self, set: u32, classes: u32) -> Result<Vec<ListHits>, MapError> {
-        let names = self.list_names_of(set)?;
-        let mut sums: Vec<ListHits> = names.into_iter().map(|list| ListHits { list, hits: Hits::default() }).collect();
-        for class in 0..classes.min(CLASSES as u32) as u16 {
-            let of_class = self.class_hits(set, class)?;
-            if of_class.count == 0 {
-                continue;
-            }
-            let said_by = self.entries.get(&place(set, class), 0)?.0.lists();
-            for (_, sum) in sums.iter_mut().enumerate().filter(|(bit, _)| said_by >> bit & 1 != 0) {
-                sum.hits.count += of_class.count;
-                sum.hits.last_ns = sum.hits.last_ns.max(of_class.last_ns);
-            }
-        }
-        sums.retain(|sum| !sum.list.is_empty() && sum.hits.count != 0);
-        Ok(sums)
-    }
-
-    fn class_hits(&self, set: u32, class: u16) -> Result<Hits, MapError> {
-        let of_processors = self.hits.get(&place(set, class), 0)?;
-        Ok(of_processors.iter().fold(Hits::default(), |sum, Wire(one)| Hits {
-            count: sum.count + one.count,
-            last_ns: sum.last_ns.max(one.last_ns),
-        }))
-    }
-
-    /// Empties the hits of a set that is no longer in force.
-    fn take_hits(&mut self, set: u32, classes: u32) -> Result<Vec<ListHits>, MapError> {
-        let taken = self.hits_of(set, classes)?;
-        for class in 0..classes.min(CLASSES as u32) as u16 {
-            if self.class_hits(set, class)?.count != 0 {
-                let processors = self.hits.get(&place(set, class), 0)?.len();
-                let none =
-                    PerCpuValues::try_from(vec![Wire(Hits::default()); processors]).map_err(MapError::IoError)?;
-                self.hits.set(place(set, class), none, 0)?;
-            }
-        }
-        Ok(taken)
     }
 
     /// Changes the modes in the set in force, in place. For when no controller runs: everything else in the
@@ -262,13 +187,6 @@ impl Maps {
     }
 }
 
-/// What one list refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListHits {
-    pub list: String,
-    pub hits: Hits,
-}
-
 /// The place of a class in the tables that hold both sets.
 const fn place(set: u32, class: u16) -> u32 {
     set * CLASSES as u32 + class as u32
@@ -292,8 +210,6 @@ pub fn shapes_match(plane: &Path, lines: u32) -> bool {
         ("SETS", Array, word, size_of::<Set>(), 2),
         ("LISTS", ArrayOfMaps, word, word, 2),
         ("ENTRIES", Array, word, size_of::<Entry>(), 2 * CLASSES),
-        ("LIST_NAMES", Array, word, LIST_NAME_LEN, 2 * LISTS),
-        ("HITS", PerCpuArray, word, size_of::<Hits>(), 2 * CLASSES),
         ("BANS", Hash, size_of::<BanKey>(), size_of::<Ban>(), ban::MAX_BANS),
         ("BAN_FILTER", Array, word, size_of::<ban::FilterLine>(), ban::FILTER_LINES),
         ("BAN_COUNT", Array, word, size_of::<u64>(), 1),

@@ -21,7 +21,10 @@ use aya::{
     maps::{MapData, MapError, RingBuf},
 };
 use aya_log::EbpfLogger;
-use ratelimit_common::{Moment, Secret, Set};
+use ratelimit_common::{
+    Moment, Secret, Set,
+    ban::{Ban, BanKey},
+};
 
 use crate::{
     attach::{AttachError, Attached, attach, detach},
@@ -35,7 +38,7 @@ use carry::CarryOver;
 pub use cells::Cells;
 pub use lists::make as list_map;
 pub use live::LiveTables;
-pub use maps::{ListHits, Maps};
+pub use maps::Maps;
 pub use pins::Pins;
 
 /// Messages of the program, on their way to the log.
@@ -77,6 +80,7 @@ pub struct Plan<'a> {
     pub layout: &'a Layout,
     pub compiled: Compiled,
     pub interfaces: &'a [Interface],
+    pub bans: &'a [(BanKey, Ban)],
 }
 
 impl Plane {
@@ -108,6 +112,7 @@ impl Plane {
             maps.put_secret(new_secret()?)?;
             carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan.compiled.set));
         }
+        maps.bans_mut().restore(plan.bans)?;
         // What cannot be attached must change nothing: maps that are in use get their contents last.
         let attached = match kept {
             Some(_) => attach_all(&mut programs, pins, plan.interfaces).and_then(|attached| {
@@ -140,8 +145,7 @@ impl Plane {
 
     /// Puts a set in force in the same maps. The layout must be the one the plane was raised with.
     pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), PlaneError> {
-        self.maps.put_in_force(compiled)?;
-        Ok(())
+        Ok(self.maps.put_in_force(compiled)?)
     }
 
     pub fn maps(&self) -> &Maps {

@@ -19,13 +19,11 @@ use aya::{
 };
 
 /// Maps of a plane, by the names the object gives them.
-pub const MAPS: [&str; 16] = [
+pub const MAPS: [&str; 14] = [
     "EPOCH",
     "SETS",
     "LISTS",
     "ENTRIES",
-    "LIST_NAMES",
-    "HITS",
     "BANS",
     "BAN_FILTER",
     "BAN_COUNT",

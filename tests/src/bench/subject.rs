@@ -122,7 +122,7 @@ impl MapSize {
 
 fn fill(ebpf: &mut Ebpf, compiled: Compiled) -> Result<()> {
     const BYTES: usize = size_of::<Set>();
-    let Compiled { mut set, table, .. } = compiled;
+    let Compiled { mut set, table } = compiled;
     set.generation = 1;
     let mut sets: Array<_, [u8; BYTES]> = ebpf.map_mut("SETS").context("no map SETS")?.try_into()?;
     sets.set(SET, <&[u8; BYTES]>::try_from(bytemuck::bytes_of(&*set))?, 0)?;
