@@ -34,8 +34,6 @@ const TAG: u16 = u16::from_be(EtherType::Ieee8021q as u16);
 const SERVICE_TAG: u16 = u16::from_be(EtherType::Ieee8021ad as u16);
 /// 802.1Q tag behind the Ethernet header.
 const TAG_LEN: usize = 4;
-/// The bit of a hardware address that means several stations.
-const GROUP: u8 = 0x01;
 /// A TCP header without options.
 const TCP_LEN: usize = 20;
 const FIN: u8 = 0x01;
@@ -55,8 +53,6 @@ pub struct Parsed {
     pub ip_at: u16,
     /// The sequence number of such a segment.
     pub sequence: u32,
-    /// Whether the frame goes from one station to one other.
-    pub unicast: bool,
     /// The port at the destination: ours, if the frame is for a service.
     pub port: u16,
     pub family: Family,
@@ -67,9 +63,6 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// What shows nothing.
-    pub const NOT_IP: Self = of_frame(Family::Other, Reason::NotIp);
-
     /// A new connection as a frame would show it, for asking about one that has not come yet.
     pub const fn connection(source: Address, destination: Address, port: u16) -> Self {
         Self {
@@ -78,7 +71,6 @@ impl Parsed {
             source_port: 0,
             ip_at: 0,
             sequence: 0,
-            unicast: true,
             port,
             family: if source.is_v4() { Family::V4 } else { Family::V6 },
             scope: Scope::Service,
@@ -133,7 +125,7 @@ struct Payload {
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F) -> Parsed {
     let Some(ethernet) = frame.read::<EthHdr>(0) else {
-        return Parsed::NOT_IP;
+        return of_frame(Family::Other, Reason::NotIp);
     };
     let mut ether_type = u16::from_be(ethernet.ether_type);
     let mut offset = EthHdr::LEN;
@@ -147,13 +139,12 @@ pub fn parse<F: Frame>(frame: &F) -> Parsed {
         ether_type = u16::from_be_bytes([high, low]);
         offset += TAG_LEN;
     }
-    let parsed = match ether_type {
+    match ether_type {
         IPV4 => parse_v4(frame, offset),
         IPV6 => parse_v6(frame, offset),
         other if is_tag(other) => of_frame(Family::Other, Reason::Malformed),
-        _ => Parsed::NOT_IP,
-    };
-    Parsed { unicast: (ethernet.dst_addr[0] | ethernet.src_addr[0]) & GROUP == 0, ..parsed }
+        _ => of_frame(Family::Other, Reason::NotIp),
+    }
 }
 
 #[inline(always)]
@@ -343,7 +334,6 @@ impl Payload {
             source_port: 0,
             ip_at: 0,
             sequence: 0,
-            unicast: false,
             port: port.unwrap_or(0),
             family: self.family,
             scope: if port.is_some() { Scope::Service } else { Scope::Destination },
@@ -360,7 +350,6 @@ const fn of_frame(family: Family, reason: Reason) -> Parsed {
         source_port: 0,
         ip_at: 0,
         sequence: 0,
-        unicast: false,
         port: 0,
         family,
         scope: Scope::Frame,

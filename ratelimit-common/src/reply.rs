@@ -18,12 +18,12 @@ const TCP_BYTES: u32 = (TCP_WORDS * size_of::<u32>()) as u32;
 const RST: u32 = 0x04;
 const ACK: u32 = 0x10;
 
-/// Whether an answer may be sent: to one station, for an address that honest segments come from and that the frame shows
-/// as it is (not one behind NAT64).
+/// Whether an answer may be sent: to an address that honest segments come from and that the frame shows as it is (not one
+/// behind NAT64).
 #[inline(always)]
 pub const fn can_be_answered(parsed: &Parsed) -> bool {
     let as_shown = parsed.source.is_v4() == matches!(parsed.family, Family::V4);
-    parsed.unicast && as_shown && parsed.source.is_answerable()
+    as_shown && parsed.source.is_answerable()
 }
 
 /// An answer from its IP header on, as words in network order.

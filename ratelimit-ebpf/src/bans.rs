@@ -42,7 +42,7 @@ extern "C" fn is_stopped(source: *const Address, service: u32, now_ns: u64) -> u
     let Some(line) = BAN_FILTER.get(filter_line(*source)) else {
         return 0;
     };
-    let stopped = candidates(*source).iter().any(|key| key.is_in(line) && stops(key, service, now_ns));
+    let stopped = candidates(*source).any(|key| key.is_in(line) && stops(&key, service, now_ns));
     u32::from(stopped)
 }
 

@@ -35,26 +35,16 @@ pub fn gate_frags(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn handle(context: &XdpContext) -> u32 {
-    // The verifier of Linux 6.1 wants what is handed to a function written first.
-    let mut parsed = Parsed::NOT_IP;
-    read(context.ctx, &mut parsed);
-    settle(context.ctx, &parsed)
-}
-
-/// Parses a frame. A function of its own, and global: it needs much of the stack, which is free again when the frame is
-/// judged.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn read(context: *mut xdp_md, parsed: *mut Parsed) -> u32 {
-    // SAFETY: `handle` passes a reference; the verifier asks for the comparison with null.
-    if let Some(parsed) = unsafe { parsed.as_mut() } {
-        *parsed = parse(&Packet::new(&XdpContext::new(context)));
+    let parsed = parse(&Packet::new(context));
+    match settle(context.ctx, &parsed) {
+        XDP_TX if reply::reset(context.ctx, &parsed) => XDP_TX,
+        XDP_TX => XDP_DROP,
+        other => other,
     }
-    0
 }
 
-/// Judges, counts and acts. A function of its own, and global, so that the verifier checks it once and not
-/// again for every way through the parser.
+/// Judges and counts, and says what is to be done: `XDP_TX` if the frame is to be answered. A function of its own, and
+/// global, so that the verifier checks it once and not again for every way through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn settle(context: *mut xdp_md, parsed: *const Parsed) -> u32 {
@@ -69,7 +59,7 @@ extern "C" fn settle(context: *mut xdp_md, parsed: *const Parsed) -> u32 {
     match action {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
-        Action::Reset if gate.spend_reset() && reply::reset(context, parsed) => XDP_TX,
+        Action::Reset if gate.spend_reset() => XDP_TX,
         Action::Reset => XDP_DROP,
     }
 }

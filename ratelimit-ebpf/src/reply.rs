@@ -7,6 +7,8 @@ use aya_ebpf::{
 use ratelimit_common::{Parsed, reply::Answer};
 
 const MAC_LEN: usize = 6;
+/// The bit of a hardware address that means several stations.
+const GROUP: u8 = 0x01;
 const IPV4_ANSWER: u32 = 40;
 const IPV6_ANSWER: u32 = 60;
 
@@ -27,7 +29,7 @@ extern "C" fn answer_with_reset(context: *mut xdp_md, parsed: *const Parsed) -> 
     u32::from(turn_round(context) && put(context, u32::from(parsed.ip_at), &Answer::reset(parsed)))
 }
 
-/// Exchanges the hardware addresses.
+/// Exchanges the hardware addresses. A frame for several stations, or from them, is not answered.
 #[inline(always)]
 fn turn_round(context: *mut xdp_md) -> bool {
     let mut macs = [[0u8; MAC_LEN]; 2];
@@ -37,6 +39,9 @@ fn turn_round(context: *mut xdp_md) -> bool {
         return false;
     }
     let [to, from] = macs;
+    if (to[0] | from[0]) & GROUP != 0 {
+        return false;
+    }
     let mut turned = [from, to];
     // SAFETY: as above.
     unsafe { bpf_xdp_store_bytes(context, 0, turned.as_mut_ptr().cast(), length) == 0 }
@@ -45,11 +50,11 @@ fn turn_round(context: *mut xdp_md) -> bool {
 /// Puts an answer in the place of the IP packet and cuts the frame off behind it.
 #[inline(always)]
 fn put(context: *mut xdp_md, ip_at: u32, answer: &Answer) -> bool {
-    let mut bytes = *answer.bytes();
-    let start = bytes.as_mut_ptr().cast();
+    // The helper only reads.
+    let start = answer.bytes().as_ptr().cast_mut().cast();
     // Lengths that the verifier can see.
     let (stored, length) = match answer.length() as u32 {
-        // SAFETY: the context is that of this run, and `bytes` is longer.
+        // SAFETY: the context is that of this run, and the answer is longer.
         IPV4_ANSWER => (unsafe { bpf_xdp_store_bytes(context, ip_at, start, IPV4_ANSWER) }, IPV4_ANSWER),
         // SAFETY: as above.
         _ => (unsafe { bpf_xdp_store_bytes(context, ip_at, start, IPV6_ANSWER) }, IPV6_ANSWER),

@@ -44,7 +44,7 @@ impl BanMaps {
 
     /// The bans that a source is under, those that are over included.
     pub fn of(&self, source: Address) -> Result<Vec<Ban>, MapError> {
-        let keys = candidates(source).into_iter().filter(|key| !key.is_none());
+        let keys = candidates(source).filter(|key| !key.is_none());
         keys.filter_map(|key| self.get(&key).transpose()).collect()
     }
 

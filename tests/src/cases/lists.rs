@@ -84,7 +84,6 @@ fn only_from() -> Vec<Case> {
         row("answered with a reset, v6", v6(), Reset, Restricted, SMTP).given(resetting),
         row("answered with a reset, tagged", v4().vlan(7), Reset, Restricted, SMTP).given(resetting),
         row("answered with a reset, with options", v4().ip_options(8), Reset, Restricted, SMTP).given(resetting),
-        row("no reset goes to a group of stations", v4().to_group(), Drop, Restricted, SMTP).given(resetting),
         row("no reset goes to a loopback address", v4().from("127.0.0.1"), Drop, Restricted, SMTP).given(resetting),
         row("no reset goes to a multicast address", v6().from("ff02::1"), Drop, Restricted, SMTP).given(resetting),
         row("restricted for another service", v4().to_port(143), Pass, Admitted, Some("imap")).given(office),
