@@ -98,6 +98,8 @@ pub struct EntryCounts {
     pub trust: usize,
     pub allow: usize,
     pub block: usize,
+    /// Those in force.
+    pub bans: u64,
 }
 
 /// A sampled verdict.

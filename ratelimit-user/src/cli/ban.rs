@@ -20,7 +20,7 @@ use super::{
         older. Open connections go on.\n\n\
         Examples:\n  \
         ratelimit ban 198.51.100.7 --for 1h\n  \
-        ratelimit ban 198.51.100.0/24 --for 1d --service imaps --note 'guesses passwords'"
+        ratelimit ban 198.51.100.0/24 --for 1d --service imaps --note passwords"
 )]
 pub(super) struct Ban {
     /// As in 192.0.2.4, 192.0.2.0/24, 2001:db8:7::/64

@@ -45,6 +45,7 @@ impl Controller {
                 trust: entries(EntryKind::Trust),
                 allow: entries(EntryKind::Allow),
                 block: entries(EntryKind::Block),
+                bans: self.bans.len() as u64,
             },
             generation: set.generation,
             warnings: self.warnings(),

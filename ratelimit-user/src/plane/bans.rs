@@ -82,6 +82,11 @@ impl BanMaps {
         }
     }
 
+    /// How many bans there are, those that are over and not struck out yet included.
+    pub fn count(&self) -> Result<u64, MapError> {
+        self.count.get(&0, 0)
+    }
+
     /// Says how many bans there are; none switches the question off.
     pub fn set_count(&mut self, count: u64) -> Result<(), MapError> {
         self.count.set(0, count, 0)
