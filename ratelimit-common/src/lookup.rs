@@ -108,15 +108,26 @@ impl Lines for [Line] {
 /// The class of an address.
 #[inline(always)]
 pub fn find<L: Lines + ?Sized>(lines: &L, source: Address) -> ClassId {
-    let found = match source.is_v4() {
+    match source.is_v4() {
         true => find_v4(lines, source.words().1 as u32),
         false => find_v6(lines, source),
-    };
-    ClassId(found.unwrap_or(0))
+    }
+}
+
+/// The class of an IPv4 address.
+#[inline(always)]
+pub fn find_v4<L: Lines + ?Sized>(lines: &L, source: u32) -> ClassId {
+    ClassId(look_up_v4(lines, source).unwrap_or(0))
+}
+
+/// The class of any other address.
+#[inline(always)]
+pub fn find_v6<L: Lines + ?Sized>(lines: &L, source: Address) -> ClassId {
+    ClassId(look_up_v6(lines, source).unwrap_or(0))
 }
 
 #[inline(always)]
-fn find_v4<L: Lines + ?Sized>(lines: &L, source: u32) -> Option<u16> {
+fn look_up_v4<L: Lines + ?Sized>(lines: &L, source: u32) -> Option<u16> {
     let root = lines.line(ROOT + (source >> LINE_SHIFT))?;
     let slot = source >> 8 & 63;
     let [low, middle, high] = [root.0[0], root.0[1], root.0[2]];
@@ -133,21 +144,23 @@ fn find_v4<L: Lines + ?Sized>(lines: &L, source: u32) -> Option<u16> {
     let bases = root.0[3 + (size >> 1) as usize % 2];
     let leaf = (bases >> ((size & 1) * 32)) as u32 + rank;
     let octet = source & 0xff;
-    match size {
-        0 => Some(segment::<{ SEGMENTS[0] }>(lines.line(leaf / 4)?, leaf % 4 * 16, octet)),
-        1 => Some(segment::<{ SEGMENTS[1] }>(lines.line(leaf / 2)?, leaf % 2 * 32, octet)),
-        2 => {
-            let line = lines.line(leaf)?;
-            match line.half(TAG as u32) {
-                BITMAP => {
-                    let bit = (line.word(octet >> 6 & 3) >> (octet & 63)) as u32 & 1;
-                    Some(line.half(BITMAP_CLASSES as u32 + bit))
-                }
-                _ => Some(segment::<{ SEGMENTS[2] }>(line, 0, octet)),
-            }
+    // One place that asks for a leaf: the kernel's stack is small.
+    let line = lines.line(match size {
+        0 => leaf / 4,
+        1 => leaf / 2,
+        2 => leaf,
+        _ => leaf * 8 + (octet >> 5),
+    })?;
+    Some(match size {
+        0 => segment::<{ SEGMENTS[0] }>(line, leaf % 4 * 16, octet),
+        1 => segment::<{ SEGMENTS[1] }>(line, leaf % 2 * 32, octet),
+        2 if line.half(TAG as u32) == BITMAP => {
+            let bit = (line.word(octet >> 6 & 3) >> (octet & 63)) as u32 & 1;
+            line.half(BITMAP_CLASSES as u32 + bit)
         }
-        _ => Some(lines.line(leaf * 8 + (octet >> 5))?.half(octet & 31)),
-    }
+        2 => segment::<{ SEGMENTS[2] }>(line, 0, octet),
+        _ => line.half(octet & 31),
+    })
 }
 
 /// The class of an octet in a leaf of `N` segments that begins at a byte of a line.
@@ -171,7 +184,7 @@ const fn ones(word: u64) -> u32 {
 }
 
 #[inline(always)]
-fn find_v6<L: Lines + ?Sized>(lines: &L, source: Address) -> Option<u16> {
+fn look_up_v6<L: Lines + ?Sized>(lines: &L, source: Address) -> Option<u16> {
     let header = lines.line(HEADER)?;
     let words = source.words();
     let levels = header.0[0];

@@ -7,6 +7,7 @@ use core::{
 
 use aya_ebpf::{
     Global,
+    bindings::xdp_md,
     btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
@@ -14,10 +15,10 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use ratelimit_common::{
-    Action, Address, Entry, Event, Moment, Parsed, Reason, SERVICES, Secret, ServiceId, Set, Tables, Verdict,
+    Action, Address, Entry, Event, Moment, Parsed, Reason, SERVICES, Secret, ServiceId, Set, Tables,
     bound::opaque,
-    event::{TALLIES, Tally, tally_index},
-    lookup::{CLASSES, ClassId, LINE_WORDS, Line, Lines, find},
+    event::{Outcome, TALLIES, Tally},
+    lookup::{CLASSES, ClassId, LINE_WORDS, Line, Lines, find_v4, find_v6},
     map::{CELLS_PER_LINE, DEFAULT_LINES, EVENT_BUFFER_BYTES, INNER_MAP, MMAPABLE},
 };
 
@@ -85,9 +86,8 @@ impl Gate {
     }
 
     #[inline(always)]
-    pub fn count(&self, parsed: &Parsed, verdict: Verdict, action: Action) {
-        let index = tally_index(verdict.reason, verdict.service, parsed.family);
-        if let Some(tally) = TALLIES_OF.get_ptr_mut(index) {
+    pub fn count(&self, parsed: &Parsed, outcome: Outcome, action: Action) {
+        if let Some(tally) = TALLIES_OF.get_ptr_mut(outcome.tally_index(parsed.family)) {
             // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
             let tally = unsafe { &mut *tally };
             match action {
@@ -115,32 +115,24 @@ impl Gate {
 
     /// Sends an event if the reason has one to spare: at any flood rate at most one an interval.
     #[inline(always)]
-    pub fn sample(&self, parsed: &Parsed, verdict: Verdict, context: &XdpContext) {
-        let wanted = verdict.reason.refuses() || verdict.reason.is_new_connection();
-        if !wanted || SAMPLE_EVENTS.load() == 0 || self.set.event_interval_ns == 0 {
+    pub fn sample(&self, parsed: &Parsed, outcome: Outcome, context: *mut xdp_md) {
+        if !outcome.is_sampled() || SAMPLE_EVENTS.load() == 0 || self.set.event_interval_ns == 0 {
             return;
         }
         let now = self.now().0;
-        if !self.spend_event(verdict.reason, now) {
+        if !self.spend_event(outcome.reason(), now) {
             return;
         }
-        match EVENTS.reserve(0) {
-            Some(mut slot) => {
-                slot.write(Event::new(parsed, verdict, Moment(now), context.ingress_ifindex() as u32));
-                slot.submit(0);
-            }
-            None if LOG_DIAGNOSTICS.load() != 0 => warn!(context, "the event buffer is full, an event is lost"),
-            None => {}
-        }
+        send_event(context, parsed, outcome.0, now);
     }
 
     #[inline(always)]
-    fn spend_event(&self, reason: Reason, now: u64) -> bool {
+    fn spend_event(&self, reason: u8, now: u64) -> bool {
         let Some(spent) = EVENTS_SPENT.get_ptr_mut(0) else {
             return false;
         };
         // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-        let spent = unsafe { &mut (&mut *spent)[opaque(reason as u64) as usize % REASONS] };
+        let spent = unsafe { &mut (&mut *spent)[opaque(reason.into()) as usize % REASONS] };
         spend(spent, now, self.set.event_interval_ns)
     }
 }
@@ -164,7 +156,10 @@ impl Tables for Gate {
 
     #[inline(always)]
     fn class(&self, source: Address) -> ClassId {
-        ClassId(class_of(self.epoch, &source) as u16)
+        ClassId(match source.is_v4() {
+            true => class_of_v4(self.epoch, source.words().1 as u32),
+            false => class_of_v6(self.epoch, &source),
+        } as u16)
     }
 
     #[inline(always)]
@@ -220,6 +215,27 @@ impl Tables for Gate {
     }
 }
 
+/// A function of its own, and global: an event is built on its stack, not on that of the judge.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_event(context: *mut xdp_md, parsed: *const Parsed, outcome: u32, now_ns: u64) -> u32 {
+    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
+    let Some(parsed) = (unsafe { parsed.as_ref() }) else {
+        return 0;
+    };
+    let context = &XdpContext::new(context);
+    match EVENTS.reserve(0) {
+        Some(mut slot) => {
+            let interface = context.ingress_ifindex() as u32;
+            slot.write(Event::new(parsed, Outcome(outcome), Moment(now_ns), interface));
+            slot.submit(0);
+        }
+        None if LOG_DIAGNOSTICS.load() != 0 => warn!(context, "the event buffer is full, an event is lost"),
+        None => {}
+    }
+    0
+}
+
 /// The lists of one set.
 struct ListsOf {
     epoch: u32,
@@ -234,13 +250,20 @@ impl Lines for ListsOf {
     }
 }
 
-/// A function of its own, and global, so that the verifier checks it once and not again for every way there.
+/// Functions of their own, and global, so that the verifier checks them once and not again for every way there; two, because
+/// the stack is small.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn class_of(epoch: u32, source: *const Address) -> u32 {
+extern "C" fn class_of_v4(epoch: u32, source: u32) -> u32 {
+    find_v4(&ListsOf { epoch: epoch & 1 }, source).0.into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn class_of_v6(epoch: u32, source: *const Address) -> u32 {
     // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
     match unsafe { source.as_ref() } {
-        Some(source) => u32::from(find(&ListsOf { epoch: epoch & 1 }, *source).0),
+        Some(source) => find_v6(&ListsOf { epoch: epoch & 1 }, *source).0.into(),
         None => 0,
     }
 }
