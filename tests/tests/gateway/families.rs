@@ -1,11 +1,12 @@
 //! Who is who: trusted, allowed, blocked, limited and observed sources, IPv4 and IPv6, tagged and not, at each MTU.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::{Family, Mode, Reason};
 use ratelimit_tests::controller::Options;
-use ratelimit_tests::gateway::{Answers, LAN, Moved, Site, dropped, ip, passed};
+use ratelimit_tests::gateway::{Answers, LAN, Moved, Site, dropped, gateway_for, ip, passed};
 
 /// A burst that is not refilled while a test runs.
 const CONFIG: &str = r#"
@@ -178,6 +179,29 @@ fn large_frames_are_judged_in_the_driver_too() -> Result<()> {
         for source in ["10.2.0.9", "2001:db8:1:2::9"] {
             check(&site, source, SMTP, Met::Block, Mode::Enforce)?;
         }
+    }
+    Ok(())
+}
+
+/// As a DNS server sends it that knows no smaller one: in three fragments, of which two show no port.
+#[test]
+fn a_large_udp_answer_arrives_in_fragments() -> Result<()> {
+    const DNS: u16 = 53;
+    let site = site("enforce")?;
+    let answer: Vec<u8> = (0..4000_u32).map(|byte| byte as u8).collect();
+    for source in ["10.9.0.9", "2001:db8:1:9::9"] {
+        let (source, resolver) = (ip(source), gateway_for(ip(source)));
+        let asks = site.wire.gateway.enter(|| UdpSocket::bind((resolver, 0)))??;
+        asks.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let to = asks.local_addr()?;
+        let answers = site.wire.outside.enter(|| UdpSocket::bind((source, DNS)))??;
+        let before = site.wire.frames_received()?;
+        answers.send_to(&answer, to)?;
+        let mut heard = vec![0; 8192];
+        let (length, from) = asks.recv_from(&mut heard).with_context(|| format!("nothing came from {source}"))?;
+        ensure!(heard[..length] == answer && from.ip() == source, "{length} bytes from {from}");
+        let frames = site.wire.frames_received()? - before;
+        ensure!(frames >= 3, "{frames} frames for {length} bytes: it was not fragmented");
     }
     Ok(())
 }

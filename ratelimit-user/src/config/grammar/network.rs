@@ -12,10 +12,10 @@ use super::{GrammarError, decimal, serde_as_text};
 pub struct Network(IpNet);
 
 impl Network {
-    /// The network of one address.
     /// 0.0.0.0/0.
     pub const ALL_V4: Self = Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
 
+    /// The network of one address.
     pub fn host(address: IpAddr) -> Self {
         Self(fold_address(address).into())
     }
