@@ -8,21 +8,23 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::{By, Record};
+use super::{By, Record, check_length};
 use crate::config::Network;
 
-/// Raised when the tables change; an older one is brought up to date when it is opened.
-const VERSION: i64 = 1;
-const TABLES: &str = "
+/// What leads from each version of the tables to the next; whoever changes them appends. A file of an older version is
+/// brought up to date when it is opened.
+const STEPS: [&str; 1] = ["
     CREATE TABLE bans (
         network TEXT PRIMARY KEY, services TEXT NOT NULL, author TEXT NOT NULL, note TEXT,
         since_s INTEGER NOT NULL, until_s INTEGER NOT NULL, hits INTEGER NOT NULL, last_hit_s INTEGER
     ) WITHOUT ROWID;
     CREATE TABLE protections (network TEXT PRIMARY KEY, until_s INTEGER NOT NULL) WITHOUT ROWID;
-    PRAGMA user_version = 1;
-";
+"];
+const VERSION: i64 = STEPS.len() as i64;
+/// The end of the year 9999, behind which no time can be written down.
+const LATEST_S: u64 = 253_402_300_799;
 /// Longer than any backup of the file takes to copy it.
 const BUSY: Duration = Duration::from_secs(5);
 const BETWEEN_SERVICES: &str = ",";
@@ -33,6 +35,8 @@ pub enum StoreError {
     Directory { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}; bans are kept there. If it is damaged, move it away to start without them", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
+    #[error("{}: {source}; nothing was written, what was banned stays banned. Make room on that disk", path.display())]
+    NoRoom { path: PathBuf, source: rusqlite::Error },
     #[error("{}: written by a newer version of ratelimit (tables {found}, known {VERSION}): use that version, or move it away", path.display())]
     Newer { path: PathBuf, found: i64 },
 }
@@ -52,18 +56,15 @@ impl Store {
         let directory = |source| StoreError::Directory { path: state.to_path_buf(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(directory)?;
         let prepare = || {
-            let connection = Connection::open(&path)?;
+            let mut connection = Connection::open(&path)?;
             connection.busy_timeout(BUSY)?;
             // What was acknowledged survives a power cut.
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if version == 0 {
-                connection.execute_batch(TABLES)?;
-            }
+            let version = bring_up_to_date(&mut connection)?;
             Ok((connection, version))
         };
-        let (connection, version) = prepare().map_err(|source| StoreError::Database { path: path.clone(), source })?;
+        let (connection, version) = prepare().map_err(|source| error(&path, source))?;
         if version > VERSION {
             return Err(StoreError::Newer { path, found: version });
         }
@@ -79,7 +80,7 @@ impl Store {
             let rows = statement.query_map([], |row| Ok(record(row)?.map(|record| (record.network, record))))?;
             rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()
         };
-        load().map_err(|source| self.error(source))
+        load().map_err(|source| error(&self.path, source))
     }
 
     pub fn put(&mut self, record: &Record) -> Result<(), StoreError> {
@@ -139,32 +140,135 @@ impl Store {
             }
             transaction.commit()
         };
-        write().map_err(|source| StoreError::Database { path: self.path.clone(), source })
-    }
-
-    fn error(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Database { path: self.path.clone(), source }
+        write().map_err(|source| error(&self.path, source))
     }
 }
 
-/// `None` for a row that somebody else wrote.
+/// The version that was found. All steps are done, or none.
+fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction()?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or_default();
+    let missing = STEPS.get(done..).unwrap_or_default();
+    if !missing.is_empty() {
+        missing.iter().try_for_each(|step| transaction.execute_batch(step))?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()?;
+    Ok(version)
+}
+
+fn error(path: &Path, source: rusqlite::Error) -> StoreError {
+    let path = path.to_path_buf();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::NoRoom { path, source },
+        _ => StoreError::Database { path, source },
+    }
+}
+
+/// `None` for a row that somebody else wrote, or that no ban can have.
 fn record(row: &Row<'_>) -> rusqlite::Result<Option<Record>> {
     let (network, services, author): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let number = |index| row.get::<_, i64>(index).map(|number| number.max(0) as u64);
     let (Ok(network), Some(by)) = (network.parse(), By::ALL.into_iter().find(|by| by.name() == author)) else {
         return Ok(None);
     };
+    let (since_s, until_s) = (number(4)?, number(5)?);
+    if check_length(network).is_err() || since_s.max(until_s) > LATEST_S {
+        return Ok(None);
+    }
     let services = services.split(BETWEEN_SERVICES).filter(|name| !name.is_empty()).map(String::from).collect();
-    let last_hit_s = row.get::<_, Option<i64>>(7)?.map(|at| at.max(0) as u64);
+    let last_hit_s = row.get::<_, Option<i64>>(7)?.map(|at| (at.max(0) as u64).min(LATEST_S));
     let note = row.get(3)?;
-    Ok(Some(Record {
-        network,
-        services,
-        by,
-        note,
-        since_s: number(4)?,
-        until_s: number(5)?,
-        hits: number(6)?,
-        last_hit_s,
-    }))
+    Ok(Some(Record { network, services, by, note, since_s, until_s, hits: number(6)?, last_hit_s }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(count: u32) -> Vec<Record> {
+        let record = |host: u32| Record {
+            network: Network::host(std::net::Ipv4Addr::from_bits(0x0a00_0000 + host).into()),
+            services: Vec::new(),
+            by: By::Admin,
+            note: None,
+            since_s: 1,
+            until_s: 4_000_000_000,
+            hits: 0,
+            last_hit_s: None,
+        };
+        (0..count).map(record).collect()
+    }
+
+    fn tables(path: &Path) -> i64 {
+        let raw = Connection::open(path).unwrap();
+        raw.query_row("SELECT count(*) FROM sqlite_master WHERE type = 'table'", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn tables_are_made_all_or_none() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join(Store::FILE);
+        // Stands in the way of the second table.
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE protections (other)").unwrap();
+        Store::open(state.path()).unwrap_err();
+        assert_eq!(tables(&path), 1);
+        Connection::open(&path).unwrap().execute_batch("DROP TABLE protections").unwrap();
+        Store::open(state.path()).unwrap();
+        assert_eq!(tables(&path), 2);
+    }
+
+    #[test]
+    fn on_a_full_disk_nothing_is_half_written() {
+        let state = tempfile::tempdir().unwrap();
+        let mut store = Store::open(state.path()).unwrap();
+        store.put_all(&records(3)).unwrap();
+        store.connection.pragma_update(None, "max_page_count", 16).unwrap();
+        let error = store.put_all(&records(10_000)).unwrap_err().to_string();
+        assert!(error.contains("ratelimit.db") && error.contains("full"), "{error}");
+        assert!(!error.contains("move it away"), "a full disk is no reason to give up bans: {error}");
+        assert_eq!(store.load().unwrap().len(), 3);
+        drop(store);
+        assert_eq!(Store::open(state.path()).unwrap().load().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_damaged_page_is_an_error_that_says_what_to_do() {
+        let state = tempfile::tempdir().unwrap();
+        Store::open(state.path()).unwrap().put_all(&records(2_000)).unwrap();
+        let path = state.path().join(Store::FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096..].fill(0x5a);
+        fs::write(&path, bytes).unwrap();
+        let error = Store::open(state.path()).and_then(|store| store.load()).unwrap_err().to_string();
+        assert!(error.contains("ratelimit.db") && error.contains("move it away"), "{error}");
+    }
+
+    #[test]
+    fn tables_of_a_newer_version_are_left_alone() {
+        let state = tempfile::tempdir().unwrap();
+        drop(Store::open(state.path()).unwrap());
+        let raw = Connection::open(state.path().join(Store::FILE)).unwrap();
+        raw.pragma_update(None, "user_version", 99).unwrap();
+        let error = Store::open(state.path()).unwrap_err().to_string();
+        assert!(error.contains("newer version") && error.contains("tables 99"), "{error}");
+    }
+
+    #[test]
+    fn rows_that_nobody_can_have_meant_are_left_out() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let row = |network: &str, author: &str, until_s: i64| {
+            let sql = "INSERT INTO bans VALUES (?, '', ?, NULL, 1, ?, 0, NULL)";
+            store.connection.execute(sql, params![network, author, until_s]).unwrap();
+        };
+        row("192.0.2.1/32", "admin", 4_000_000_000);
+        row("192.0.0.0/20", "admin", 4_000_000_000);
+        row("192.0.2.2/32", "somebody", 4_000_000_000);
+        row("192.0.2.3/32", "admin", i64::MAX);
+        row("localhost", "admin", 4_000_000_000);
+        let loaded: Vec<String> = store.load().unwrap().keys().map(Network::to_string).collect();
+        assert_eq!(loaded, ["192.0.2.1/32"]);
+    }
 }
