@@ -66,12 +66,21 @@ pub struct Record {
     pub last_hit_s: Option<u64>,
 }
 
+/// A network that automatic bans keep off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    pub network: Network,
+    pub until_s: u64,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum BanError {
     #[error("{network}: bans have the prefix lengths {}, and {} for IPv6", lengths(&V4_LENGTHS), lengths(&V6_LENGTHS))]
     Length { network: Network },
     #[error("{network} holds {guarded}, {what}: that is never banned")]
     Guarded { network: Network, guarded: Network, what: String },
+    #[error("{network} meets {protected}, which `ratelimit unban` protects from automatic bans for {rest_s} s more")]
+    Protected { network: Network, protected: Network, rest_s: u64 },
     #[error("{MAX_BANS} bans are in force and no more fit: end some with `ratelimit unban`")]
     Full,
     #[error(transparent)]
@@ -83,6 +92,7 @@ pub enum BanError {
 pub struct Book {
     store: Store,
     bans: BTreeMap<Network, Record>,
+    protections: BTreeMap<Network, u64>,
     /// When the first of them ends.
     next_end_s: u64,
 }
@@ -91,7 +101,7 @@ impl Book {
     /// Reads what is kept in the state directory; what has run out meanwhile is struck out.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let store = Store::open(state)?;
-        let mut book = Self { bans: store.load()?, store, next_end_s: 0 };
+        let mut book = Self { bans: store.load()?, protections: store.protections()?, store, next_end_s: 0 };
         book.strike_out(SystemTime::now())?;
         Ok(book)
     }
@@ -99,6 +109,10 @@ impl Book {
     /// Writes a ban down. It is on disk when this returns.
     pub fn add(&mut self, record: Record) -> Result<(), BanError> {
         check_length(record.network)?;
+        if let (false, Some(protection)) = (record.by == By::Admin, self.protection(record.network, record.since_s)) {
+            let rest_s = protection.until_s - record.since_s;
+            return Err(BanError::Protected { network: record.network, protected: protection.network, rest_s });
+        }
         if self.bans.len() >= MAX_BANS && !self.bans.contains_key(&record.network) {
             return Err(BanError::Full);
         }
@@ -125,8 +139,10 @@ impl Book {
         }
         let over: Vec<Network> =
             self.bans.values().filter(|record| record.until_s <= now_s).map(|record| record.network).collect();
-        self.remove(&over)?;
+        // First, so that a failure leaves the bans to be struck out by the next attempt.
         self.store.forget_protections(now_s)?;
+        self.protections.retain(|_, until_s| *until_s > now_s);
+        self.remove(&over)?;
         self.next_end_s = self.bans.values().map(|record| record.until_s).min().unwrap_or(u64::MAX);
         Ok(over)
     }
@@ -157,19 +173,29 @@ impl Book {
 
     /// Keeps automatic bans off a network for a time.
     pub fn protect(&mut self, network: Network, time: Duration) -> Result<(), StoreError> {
-        self.store.protect(network, seconds(SystemTime::now() + time))
+        let until_s = seconds(SystemTime::now() + time);
+        self.store.protect(network, until_s)?;
+        self.protections.insert(network, until_s);
+        Ok(())
+    }
+
+    /// What keeps automatic bans off a network, or off a part of it.
+    pub fn protection(&self, network: Network, now_s: u64) -> Option<Protection> {
+        let mut all =
+            self.protections.iter().map(|(network, until_s)| Protection { network: *network, until_s: *until_s });
+        all.find(|protection| protection.until_s > now_s && protection.network.overlaps(network))
     }
 
     /// Notes what the kernel counted, in memory and on disk.
     pub fn note_hits(&mut self, counted: &[(Network, u64, Option<u64>)]) -> Result<(), StoreError> {
-        let mut changed = Vec::new();
-        for (network, hits, last_hit_s) in counted {
-            if let Some(record) = self.bans.get_mut(network).filter(|record| record.hits != *hits) {
-                (record.hits, record.last_hit_s) = (*hits, *last_hit_s);
-                changed.push(record.clone());
-            }
-        }
-        self.store.put_all(&changed)
+        let counted = counted.iter().filter_map(|(network, hits, last_hit_s)| {
+            let record = self.bans.get(network).filter(|record| record.hits != *hits)?;
+            Some(Record { hits: *hits, last_hit_s: *last_hit_s, ..record.clone() })
+        });
+        let changed: Vec<Record> = counted.collect();
+        self.store.put_all(&changed)?;
+        self.bans.extend(changed.into_iter().map(|record| (record.network, record)));
+        Ok(())
     }
 }
 
@@ -261,6 +287,41 @@ mod tests {
         let newer = Record { services: Vec::new(), ..record("192.0.2.7", 60) };
         book.add(newer.clone()).unwrap();
         assert_eq!(book.all().cloned().collect::<Vec<_>>(), [newer]);
+    }
+
+    #[test]
+    fn what_was_unbanned_is_protected_from_automatic_bans_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let mut book = Book::open(state.path()).unwrap();
+        book.protect("::ffff:192.0.2.7".parse().unwrap(), Duration::from_secs(100)).unwrap();
+        drop(book);
+        let mut book = Book::open(state.path()).unwrap();
+        let by_log = |network| Record { by: By::Log, ..record(network, 60) };
+        for network in ["192.0.2.7", "192.0.2.0/24", "192.0.0.0/16"] {
+            let error = book.add(by_log(network)).unwrap_err();
+            assert!(matches!(error, BanError::Protected { rest_s: 90..=100, .. }), "{error}");
+        }
+        book.add(by_log("192.0.2.8")).unwrap();
+        book.add(record("192.0.2.0/24", 60)).unwrap();
+        let later = by_log("192.0.2.7");
+        book.add(Record { since_s: later.since_s + 101, until_s: later.until_s + 101, ..later }).unwrap();
+        book.strike_out(SystemTime::now() + Duration::from_secs(1000)).unwrap();
+        assert!(book.is_empty() && book.protections.is_empty() && book.store.protections().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_in_the_book_either() {
+        let state = tempfile::tempdir().unwrap();
+        let mut book = Book::open(state.path()).unwrap();
+        book.add(record("192.0.2.7", 60)).unwrap();
+        book.store.refuse_writing();
+        book.add(record("192.0.2.8", 60)).unwrap_err();
+        book.remove(&["192.0.2.7".parse().unwrap()]).unwrap_err();
+        book.note_hits(&[("192.0.2.7".parse().unwrap(), 9, Some(5))]).unwrap_err();
+        book.protect("192.0.2.9".parse().unwrap(), Duration::from_secs(9)).unwrap_err();
+        book.strike_out(SystemTime::now() + Duration::from_secs(100)).unwrap_err();
+        assert_eq!((networks(&book), book.all().next().unwrap().hits), (vec!["192.0.2.7/32".to_owned()], 0));
+        assert!(book.protections.is_empty());
     }
 
     #[test]

@@ -115,6 +115,19 @@ impl Store {
         })
     }
 
+    /// Until when networks are protected.
+    pub fn protections(&self) -> Result<BTreeMap<Network, u64>, StoreError> {
+        let load = || {
+            let mut statement = self.connection.prepare("SELECT network, until_s FROM protections")?;
+            let rows = statement.query_map([], |row| {
+                let (network, until_s): (String, i64) = (row.get(0)?, row.get(1)?);
+                Ok(network.parse().ok().zip(u64::try_from(until_s).ok()))
+            })?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()
+        };
+        load().map_err(|source| error(&self.path, source))
+    }
+
     pub fn forget_protections(&mut self, now_s: u64) -> Result<(), StoreError> {
         self.at_once(&[now_s], "DELETE FROM protections WHERE until_s <= ?", |statement, now_s| {
             statement.execute([*now_s as i64])
@@ -181,6 +194,14 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Option<Record>> {
     let last_hit_s = row.get::<_, Option<i64>>(7)?.map(|at| (at.max(0) as u64).min(LATEST_S));
     let note = row.get(3)?;
     Ok(Some(Record { network, services, by, note, since_s, until_s, hits: number(6)?, last_hit_s }))
+}
+
+#[cfg(test)]
+impl Store {
+    /// Makes everything fail that writes.
+    pub fn refuse_writing(&self) {
+        self.connection.pragma_update(None, "query_only", true).unwrap();
+    }
 }
 
 #[cfg(test)]

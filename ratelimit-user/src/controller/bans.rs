@@ -127,7 +127,9 @@ impl Controller {
 /// What a ban that cannot be is to whoever asked for it.
 fn refusal(error: BanError) -> Rejection {
     match error {
-        BanError::Length { .. } | BanError::Guarded { .. } | BanError::Full => Rejection::Invalid(error.to_string()),
+        BanError::Length { .. } | BanError::Guarded { .. } | BanError::Protected { .. } | BanError::Full => {
+            Rejection::Invalid(error.to_string())
+        }
         BanError::Store(error) => Rejection::Failed(error.into()),
     }
 }
