@@ -292,4 +292,15 @@ mod tests {
         let loaded: Vec<String> = store.load().unwrap().keys().map(Network::to_string).collect();
         assert_eq!(loaded, ["192.0.2.1/32"]);
     }
+
+    #[test]
+    fn what_is_acknowledged_is_on_disk() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let said =
+            |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        // 2 is FULL.
+        assert_eq!(said("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
+        assert_eq!(said("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".to_owned()));
+    }
 }
