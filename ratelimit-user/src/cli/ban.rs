@@ -131,6 +131,7 @@ pub(super) fn table(bans: &[BanView]) -> String {
     let mut table = Table::new(&[
         ("network", Align::Left),
         ("services", Align::Left),
+        ("since", Align::Left),
         ("until", Align::Left),
         ("by", Align::Left),
         ("stopped", Align::Right),
@@ -141,6 +142,7 @@ pub(super) fn table(bans: &[BanView]) -> String {
         table.row([
             ban.network.to_string(),
             of(&ban.services),
+            ban.since.clone(),
             ban.until.clone(),
             ban.by.name().to_owned(),
             number(ban.hits),
