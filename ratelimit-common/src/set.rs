@@ -350,3 +350,15 @@ impl Entry {
         self.block & id.bit() != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_of_any_set_of_services_is_found() {
+        for services in 1..=u16::MAX {
+            assert_eq!(place_of_lowest(services) & 0xf, u64::from(services.trailing_zeros()), "{services:#018b}");
+        }
+    }
+}

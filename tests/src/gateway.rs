@@ -39,7 +39,8 @@ const OUTSIDE_NETWORKS: [&str; 2] = ["10.0.0.0/8", "2001:db8:1::/48"];
 /// How long counters may take to show what was sent, on a busy machine.
 const SETTLE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
-/// Longer than a tick of the kernel's clock, whatever its HZ.
+/// Longer than a tick of the kernel's clock, whatever its HZ: the one attempt that the limiter allows beyond a burst comes a
+/// tick later.
 pub const TICK: Duration = Duration::from_millis(11);
 /// Attempts beyond a burst.
 const OVER: u64 = 3;

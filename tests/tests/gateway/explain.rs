@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::Family;
-use ratelimit_tests::gateway::{Answers, Site, ip};
+use ratelimit_tests::gateway::{Answers, Site, TICK, ip};
 use ratelimit_user::api::{Explanation, ServiceExplanation};
 
 const CONFIG: &str = r#"
@@ -42,9 +41,6 @@ const CASES: [Case; 14] = [
     ("imap", "10.9.5.1", 3, ("source_limit", "pass")),
     ("imap", "2001:db8:1:2::1", 0, ("blocked", "pass")),
 ];
-
-/// Longer than a tick of the kernel's clock: the one attempt that the limiter allows beyond a burst comes a tick later.
-const TICK: Duration = Duration::from_millis(11);
 
 fn port(service: &str) -> u16 {
     if service == "smtp" { 25 } else { 143 }
