@@ -85,6 +85,19 @@ impl Address {
         }
     }
 
+    /// Whether an answer may be sent there: no honest segment comes from an unspecified, loopback, multicast or
+    /// reserved address.
+    #[inline(always)]
+    pub const fn is_answerable(self) -> bool {
+        if self.is_v4() {
+            return !matches!((self.low >> 24) as u8, 0 | 127 | 224..);
+        }
+        let multicast = self.high >> 56 == 0xff;
+        // ::/96 holds the unspecified address, the loopback and what nobody may use any more.
+        let reserved = self.high == 0 && self.low >> 32 == 0;
+        !multicast && !reserved
+    }
+
     /// The mask of a prefix of 0 to 128 bits; IPv4 prefixes count from bit 96. A longer one is 128.
     pub const fn mask(prefix: u8) -> Mask {
         let (high, low) = match prefix {

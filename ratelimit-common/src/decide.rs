@@ -6,7 +6,9 @@
 use crate::{
     Action, Address, Entry, Frame, Mode, Reason, Service, ServiceId,
     limiter::{admit, over_service_limit},
+    lookup::ClassId,
     parse::{Parsed, Scope, parse},
+    reply::can_be_answered,
     tables::Tables,
 };
 
@@ -18,6 +20,10 @@ pub struct Verdict {
     /// `None` where the frame belongs to no service of ours.
     pub service: Option<ServiceId>,
     pub mode: Mode,
+    /// What the lists say of the source, where they were asked.
+    pub class: ClassId,
+    /// Whether a refusal is answered with a reset.
+    pub resets: bool,
 }
 
 /// Judges one frame.
@@ -33,34 +39,58 @@ pub fn decide<F: Frame, T: Tables>(frame: &F, tables: &T) -> Verdict {
 #[inline(always)]
 pub fn judge<T: Tables>(parsed: &Parsed, tables: &T) -> Verdict {
     let set = tables.set();
-    let (reason, service) = match parsed.scope {
-        Scope::Frame => (parsed.reason, None),
-        Scope::Destination if set.serves(parsed.destination) => (parsed.reason, None),
-        Scope::Destination => (Reason::NotServed, None),
+    let of_frame = |reason, service| Judged::by_frame(reason).in_mode(set.mode(service), service);
+    match parsed.scope {
+        Scope::Frame => of_frame(parsed.reason, None),
+        Scope::Destination if set.serves(parsed.destination) => of_frame(parsed.reason, None),
+        Scope::Destination => of_frame(Reason::NotServed, None),
         Scope::Service => match set.service(parsed.destination, parsed.port) {
-            None => (Reason::NotServed, None),
-            // Only new connections are held against lists and limits.
-            Some((id, service)) if parsed.reason == Reason::Admitted => {
-                (judge_new(parsed.source, id, service, tables), Some(id))
-            }
-            Some((id, _)) => (parsed.reason, Some(id)),
+            None => of_frame(Reason::NotServed, None),
+            Some((id, service)) => judge_for(parsed, id, service, tables).in_mode(set.mode(Some(id)), Some(id)),
         },
-    };
-    Verdict { reason, service, mode: set.mode(service) }
+    }
 }
 
-/// Judges a new connection: trusted? blocked, unless allowed? within its limits?
+/// Judges a frame for a service. Only new connections are held against lists and limits, unless a list asks for more.
 #[inline(always)]
-fn judge_new<T: Tables>(source: Address, id: ServiceId, service: &Service, tables: &T) -> Reason {
-    let entry = match tables.set().has_entries() {
-        true => tables.entry(source),
-        false => Entry::NONE,
-    };
+fn judge_for<T: Tables>(parsed: &Parsed, id: ServiceId, service: &Service, tables: &T) -> Judged {
+    let set = tables.set();
+    let is_new = parsed.reason == Reason::Admitted;
+    let is_listed = parsed.reason == Reason::Established && set.judges_all_packets(id);
+    if !is_new && !is_listed {
+        return Judged::by_frame(parsed.reason);
+    }
+    let class = if set.has_entries() { tables.class(parsed.source) } else { ClassId::NONE };
+    let entry = if class == ClassId::NONE { Entry::NONE } else { tables.entry(class) };
+    if is_listed {
+        let blocked = entry.blocks_all_packets(id) && !entry.trusts(id) && !entry.allows(id);
+        let reason = if blocked { Reason::Blocked } else { Reason::Established };
+        return Judged { reason, class, ..Judged::by_frame(reason) };
+    }
+    let reason = judge_new(parsed.source, entry, id, service, tables);
+    // A list that observes refuses nobody; its mark is left on whoever everything else lets in.
+    let observed = !reason.refuses() && reason != Reason::Trusted && entry.observes(id) && !entry.allows(id);
+    let reason = if observed { Reason::Blocked } else { reason };
+    let resets = reason == Reason::Restricted && set.resets(id) && can_be_answered(parsed);
+    Judged { reason, class, observed, resets }
+}
+
+/// Judges a new connection: trusted? restricted? blocked or banned, unless allowed? within its limits?
+#[inline(always)]
+fn judge_new<T: Tables>(source: Address, entry: Entry, id: ServiceId, service: &Service, tables: &T) -> Reason {
     if entry.trusts(id) {
         return Reason::Trusted;
     }
-    if entry.blocks(id) && !entry.allows(id) {
-        return Reason::Blocked;
+    if tables.set().restricts(id) && !entry.permits(id) {
+        return Reason::Restricted;
+    }
+    if !entry.allows(id) {
+        if entry.blocks(id) {
+            return Reason::Blocked;
+        }
+        if tables.is_banned(source, id) {
+            return Reason::Banned;
+        }
     }
     let now = tables.secret().ticks(tables.now());
     if let Err(over) = admit(tables, service, source, now) {
@@ -72,10 +102,35 @@ fn judge_new<T: Tables>(source: Address, id: ServiceId, service: &Service, table
     }
 }
 
+/// A verdict before its mode.
+#[derive(Clone, Copy)]
+struct Judged {
+    reason: Reason,
+    class: ClassId,
+    observed: bool,
+    resets: bool,
+}
+
+impl Judged {
+    #[inline(always)]
+    const fn by_frame(reason: Reason) -> Self {
+        Self { reason, class: ClassId::NONE, observed: false, resets: false }
+    }
+
+    #[inline(always)]
+    fn in_mode(self, mode: Mode, service: Option<ServiceId>) -> Verdict {
+        let Self { reason, class, observed, resets } = self;
+        Verdict { reason, service, mode: if observed { Mode::Observe } else { mode }, class, resets }
+    }
+}
+
 impl Verdict {
     /// What is done with the frame.
     #[inline(always)]
     pub fn action(&self) -> Action {
-        self.reason.action(self.mode)
+        match self.reason.action(self.mode) {
+            Action::Drop if self.resets => Action::Reset,
+            other => other,
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     decide::Verdict,
     limit::Moment,
     parse::Parsed,
-    reason::{Mode, Reason},
+    reason::{Action, Mode, Reason},
     set::{SERVICES, ServiceId},
 };
 
@@ -32,7 +32,8 @@ const _: () = assert!(size_of::<Event>() == 56);
 
 impl Event {
     #[inline(always)]
-    pub const fn new(parsed: &Parsed, verdict: Verdict, at: Moment, interface: u32) -> Self {
+    pub const fn new(parsed: &Parsed, outcome: Outcome, at: Moment, interface: u32) -> Self {
+        let [reason, service, mode, _] = outcome.0.to_le_bytes();
         Self {
             at_ns: at.0,
             source: parsed.source,
@@ -40,9 +41,9 @@ impl Event {
             interface,
             source_port: parsed.source_port,
             port: parsed.port,
-            reason: verdict.reason as u8,
-            service: service_index(verdict.service) as u8,
-            mode: verdict.mode as u8,
+            reason,
+            service,
+            mode,
             padding: [0; 5],
         }
     }
@@ -61,6 +62,61 @@ impl Event {
     }
 }
 
+/// A verdict in one word, which the functions of the kernel's program can hand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome(pub u32);
+
+const DROPS: u8 = 1;
+const RESETS: u8 = 2;
+const IS_SAMPLED: u8 = 4;
+
+impl Outcome {
+    /// There was nothing to judge by.
+    pub const UNJUDGED: Self = Self(u32::MAX);
+
+    #[inline(always)]
+    pub fn of(verdict: Verdict) -> Self {
+        let action = match verdict.action() {
+            Action::Pass => 0,
+            Action::Drop => DROPS,
+            Action::Reset => RESETS,
+        };
+        let is_sampled = verdict.reason.refuses() || verdict.reason.is_new_connection();
+        let flags = action | if is_sampled { IS_SAMPLED } else { 0 };
+        let service = service_index(verdict.service) as u8;
+        Self(u32::from_le_bytes([verdict.reason as u8, service, verdict.mode as u8, flags]))
+    }
+
+    #[inline(always)]
+    pub const fn action(self) -> Action {
+        let [.., flags] = self.0.to_le_bytes();
+        match (flags & DROPS != 0, flags & RESETS != 0) {
+            (true, _) => Action::Drop,
+            (false, true) => Action::Reset,
+            (false, false) => Action::Pass,
+        }
+    }
+
+    /// Whether an event tells of it if there is one to spare.
+    #[inline(always)]
+    pub const fn is_sampled(self) -> bool {
+        self.0.to_le_bytes()[3] & IS_SAMPLED != 0
+    }
+
+    /// The reason as a number.
+    #[inline(always)]
+    pub const fn reason(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+
+    /// Where it is tallied.
+    #[inline(always)]
+    pub const fn tally_index(self, family: Family) -> u32 {
+        let [reason, service, ..] = self.0.to_le_bytes();
+        place_of_tally(reason as u32, service as u32, family)
+    }
+}
+
 /// Frames that left the gate for one reason, of one service and family.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -75,9 +131,14 @@ pub const TALLIES: usize = Reason::COUNT * (SERVICES + 1) * Family::ALL.len();
 /// Where a verdict is tallied.
 #[inline(always)]
 pub const fn tally_index(reason: Reason, service: Option<ServiceId>, family: Family) -> u32 {
+    place_of_tally(reason as u32, service_index(service), family)
+}
+
+#[inline(always)]
+const fn place_of_tally(reason: u32, service: u32, family: Family) -> u32 {
     let services = (SERVICES + 1) as u32;
     let families = Family::ALL.len() as u32;
-    (reason as u32 * services + service_index(service)) * families + family as u32
+    (reason * services + service) * families + family as u32
 }
 
 #[inline(always)]

@@ -6,15 +6,18 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod address;
+pub mod ban;
 pub mod bound;
 pub mod decide;
 pub mod event;
 pub mod frame;
 pub mod limit;
 pub mod limiter;
+pub mod lookup;
 pub mod map;
 pub mod parse;
 pub mod reason;
+pub mod reply;
 pub mod secret;
 pub mod set;
 pub mod tables;
@@ -24,6 +27,7 @@ pub use decide::{Verdict, decide, judge};
 pub use event::Event;
 pub use frame::{Frame, SliceFrame};
 pub use limit::{Limit, Moment, Ticks};
+pub use lookup::ClassId;
 pub use parse::{Parsed, parse};
 pub use reason::{Action, Mode, Reason};
 pub use secret::Secret;

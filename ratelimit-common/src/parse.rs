@@ -49,6 +49,10 @@ pub struct Parsed {
     pub source: Address,
     pub destination: Address,
     pub source_port: u16,
+    /// Where the IP header begins in the frame, of a segment with a readable TCP header.
+    pub ip_at: u16,
+    /// The sequence number of such a segment.
+    pub sequence: u32,
     /// The port at the destination: ours, if the frame is for a service.
     pub port: u16,
     pub family: Family,
@@ -65,6 +69,8 @@ impl Parsed {
             source,
             destination,
             source_port: 0,
+            ip_at: 0,
+            sequence: 0,
             port,
             family: if source.is_v4() { Family::V4 } else { Family::V6 },
             scope: Scope::Service,
@@ -108,6 +114,7 @@ struct Payload {
     destination: Address,
     source_is_mapped: bool,
     protocol: u8,
+    ip_at: usize,
     offset: usize,
     /// Where the packet ends in the frame.
     end: usize,
@@ -159,6 +166,7 @@ fn parse_v4<F: Frame>(frame: &F, offset: usize) -> Parsed {
         destination: Address::from_v4(u32::from_be_bytes(header.dst_addr)),
         source_is_mapped: false,
         protocol: header.proto,
+        ip_at: offset,
         offset: offset + header_len,
         end: end_of_packet(frame, offset, total_len),
         fragment: fragmentation & MORE_FRAGMENTS_V4 != 0,
@@ -195,6 +203,7 @@ fn parse_v6<F: Frame>(frame: &F, offset: usize) -> Parsed {
         destination: address(&header.dst_addr),
         source_is_mapped: source.is_v4(),
         protocol: header.next_hdr,
+        ip_at: offset,
         offset: offset + Ipv6Hdr::LEN,
         end: end_of_packet(frame, offset, total_len),
         fragment: false,
@@ -310,6 +319,8 @@ fn parse_tcp<F: Frame>(frame: &F, payload: Payload) -> Parsed {
     };
     Parsed {
         source_port: u16::from_be_bytes([header[0], header[1]]),
+        ip_at: payload.ip_at as u16,
+        sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
         ..payload.ends(if payload.source_is_mapped { Reason::MappedSource } else { of_flags }, Some(port))
     }
 }
@@ -321,6 +332,8 @@ impl Payload {
             source: self.source,
             destination: self.destination,
             source_port: 0,
+            ip_at: 0,
+            sequence: 0,
             port: port.unwrap_or(0),
             family: self.family,
             scope: if port.is_some() { Scope::Service } else { Scope::Destination },
@@ -335,6 +348,8 @@ const fn of_frame(family: Family, reason: Reason) -> Parsed {
         source: Address::UNSPECIFIED,
         destination: Address::UNSPECIFIED,
         source_port: 0,
+        ip_at: 0,
+        sequence: 0,
         port: 0,
         family,
         scope: Scope::Frame,

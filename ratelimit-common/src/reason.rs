@@ -6,6 +6,8 @@
 pub enum Action {
     Pass,
     Drop,
+    /// Dropped, and answered with a TCP reset if there is one to spare.
+    Reset,
 }
 
 /// Whether refusals are carried out or only counted.
@@ -79,7 +81,9 @@ reasons! {
     BadFlags = "bad_flags", true, "TCP flags that no honest stack sends: SYN+FIN, SYN+RST, FIN without ACK, none";
     MappedSource = "mapped_source", true, "an IPv6 packet that claims an IPv4-mapped source (::ffff:0:0/96)";
     StraySynAck = "stray_syn_ack", true, "a SYN+ACK to a service port; servers send those, they do not receive them";
+    Restricted = "restricted", true, "a new connection from outside the networks that alone may reach the service (only_from)";
     Blocked = "blocked", true, "a new connection from a blocked network";
+    Banned = "banned", true, "a new connection from a banned source or network";
     SourceLimit = "source_limit", true, "a new connection over the limit of its source";
     NetworkLimit = "network_limit", true, "a new connection over the limit of its network";
 }
@@ -100,7 +104,9 @@ impl Reason {
             Self::Trusted
             | Self::Admitted
             | Self::ServiceLimit
+            | Self::Restricted
             | Self::Blocked
+            | Self::Banned
             | Self::SourceLimit
             | Self::NetworkLimit => true,
             Self::NotIp

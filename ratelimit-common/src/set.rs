@@ -115,12 +115,24 @@ struct DestinationNetwork {
 pub struct Set {
     /// Counts the sets ever put in force, from 1.
     pub generation: u64,
-    /// Entries of trust, allow and block in this set.
+    /// Networks of all lists in this set, those of trust, allow and block included.
     pub entries: u32,
     destination_networks: u32,
     /// Least time between two events of one reason on one processor; 0 means no events.
     pub event_interval_ns: u64,
+    /// Least time between two resets on one processor; see [`Set::resets`].
+    pub reset_interval_ns: u64,
     bucket_seed: u64,
+    /// Services that only those permitted may reach (`only_from`).
+    pub restricted: u16,
+    /// Of those, the ones that answer everybody else with a reset.
+    pub resetting: u16,
+    /// Services for which some list blocks packets of open connections too.
+    pub all_packets: u16,
+    padding: u16,
+    /// Classes of the lists, the one that says nothing included.
+    pub classes: u32,
+    padding_of_classes: u32,
     /// Of each service, and last of what belongs to none.
     modes: [u8; 24],
     services: [Service; SERVICES],
@@ -133,7 +145,7 @@ pub struct Set {
 const _: () = assert!(size_of::<Limit>() == 16);
 const _: () = assert!(size_of::<Service>() == 184);
 const _: () = assert!(size_of::<Local>() == 24);
-const _: () = assert!(size_of::<Entry>() == 8);
+const _: () = assert!(size_of::<Entry>() == 24);
 
 impl Set {
     /// The service that claims a port of an address.
@@ -196,6 +208,25 @@ impl Set {
     #[inline(always)]
     pub const fn has_entries(&self) -> bool {
         self.entries != 0
+    }
+
+    /// Whether only those permitted may reach a service.
+    #[inline(always)]
+    pub const fn restricts(&self, id: ServiceId) -> bool {
+        self.restricted & id.bit() != 0
+    }
+
+    /// Whether a service answers with a reset those who may not reach it: a mail server that went astray then
+    /// tries the next exchanger at once and not for days.
+    #[inline(always)]
+    pub const fn resets(&self, id: ServiceId) -> bool {
+        self.resetting & id.bit() != 0
+    }
+
+    /// Whether packets of open connections to a service meet lists.
+    #[inline(always)]
+    pub const fn judges_all_packets(&self, id: ServiceId) -> bool {
+        self.all_packets & id.bit() != 0
     }
 
     /// The mode of a service, or of what belongs to none.
@@ -313,26 +344,66 @@ impl core::fmt::Debug for Set {
     }
 }
 
-/// What trust, allow and block say of a source, one bit for each service.
+/// What is said of a source, one bit for each service: an element of the table of classes.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Entry {
     trust: u16,
     allow: u16,
     block: u16,
-    padding: u16,
+    /// Blocked by lists that only observe.
+    observed: u16,
+    /// Among those that alone may connect (`only_from`).
+    permit: u16,
+    /// Blocked to the last packet, those of open connections included.
+    all_packets: u16,
+    padding: u32,
+    /// The lists that say so, one bit each.
+    lists: u64,
 }
 
 impl Entry {
     pub const NONE: Self = Self::new(0, 0, 0);
 
     pub const fn new(trust: u16, allow: u16, block: u16) -> Self {
-        Self { trust, allow, block, padding: 0 }
+        Self { trust, allow, block, observed: 0, permit: 0, all_packets: 0, padding: 0, lists: 0 }
+    }
+
+    /// The same, with blocks that only observe and blocks of all packets.
+    pub const fn observing(self, observed: u16) -> Self {
+        Self { observed, ..self }
+    }
+
+    pub const fn blocking_all_packets(self, all_packets: u16) -> Self {
+        Self { all_packets, ..self }
+    }
+
+    pub const fn permitting(self, permit: u16) -> Self {
+        Self { permit, ..self }
+    }
+
+    /// The same, said by these lists.
+    pub const fn by_lists(self, lists: u64) -> Self {
+        Self { lists, ..self }
     }
 
     /// What both say: the entry of a network inside another one.
     pub const fn union(self, other: Self) -> Self {
-        Self::new(self.trust | other.trust, self.allow | other.allow, self.block | other.block)
+        Self {
+            trust: self.trust | other.trust,
+            allow: self.allow | other.allow,
+            block: self.block | other.block,
+            observed: self.observed | other.observed,
+            permit: self.permit | other.permit,
+            all_packets: self.all_packets | other.all_packets,
+            padding: 0,
+            lists: self.lists | other.lists,
+        }
+    }
+
+    /// The same without any block: of an address that nothing may block.
+    pub const fn shielded(self) -> Self {
+        Self { block: 0, observed: 0, all_packets: 0, lists: 0, ..self }
     }
 
     #[inline(always)]
@@ -348,6 +419,35 @@ impl Entry {
     #[inline(always)]
     pub const fn blocks(self, id: ServiceId) -> bool {
         self.block & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn observes(self, id: ServiceId) -> bool {
+        self.observed & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn permits(self, id: ServiceId) -> bool {
+        self.permit & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn blocks_all_packets(self, id: ServiceId) -> bool {
+        self.all_packets & id.bit() != 0
+    }
+
+    /// The services for which new connections are blocked.
+    pub const fn blocked(self) -> u16 {
+        self.block
+    }
+
+    /// The services for which packets of open connections are blocked too.
+    pub const fn of_all_packets(self) -> u16 {
+        self.all_packets
+    }
+
+    pub const fn lists(self) -> u64 {
+        self.lists
     }
 }
 

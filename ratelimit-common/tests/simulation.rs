@@ -6,11 +6,10 @@ use std::{cell::Cell, env};
 
 use bytemuck::Zeroable;
 use ratelimit_common::{
-    Address, Entry, Family, Limit, Mode, Moment, Parsed, Reason, Secret, Service, ServiceId, Set, Tables, Ticks,
+    Address, ClassId, Entry, Limit, Mode, Moment, Parsed, Secret, Service, ServiceId, Set, Tables, Ticks,
     limit::TICK_NS,
     limiter::admit,
     map::{DEFAULT_LINES, LINE_BYTES},
-    parse::Scope,
 };
 
 #[path = "../../ratelimit-user/src/collision.rs"]
@@ -52,8 +51,16 @@ impl Tables for Host {
         &self.set
     }
 
-    fn entry(&self, _: Address) -> Entry {
+    fn class(&self, _: Address) -> ClassId {
+        ClassId::NONE
+    }
+
+    fn entry(&self, _: ClassId) -> Entry {
         Entry::NONE
+    }
+
+    fn is_banned(&self, _: Address, _: ServiceId) -> bool {
+        false
     }
 
     fn secret(&self) -> &Secret {
@@ -295,15 +302,7 @@ fn smtp() -> Host {
 }
 
 fn refused(host: &Host, source: Address) -> bool {
-    let parsed = Parsed {
-        source,
-        destination: OURS,
-        source_port: 40_000,
-        port: PORT,
-        family: Family::V4,
-        scope: Scope::Service,
-        reason: Reason::Admitted,
-    };
+    let parsed = Parsed::connection(source, OURS, PORT);
     ratelimit_common::judge(&parsed, host).reason.refuses()
 }
 

@@ -15,6 +15,9 @@
 //! | `GET /v1/entries/KIND` | | `[EntryView]` |
 //! | `POST /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
 //! | `DELETE /v1/entries/KIND` | [`EntryRequest`], of which only the network counts | `[EntryView]` |
+//! | `GET /v1/bans` | | `[BanView]` |
+//! | `POST /v1/bans` | [`BanRequest`] | [`BanView`] |
+//! | `DELETE /v1/bans` | [`UnbanRequest`] | [`Unbanned`] |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //! | `POST /v1/detach` | | [`Detached`] |
@@ -25,6 +28,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bans::By;
 use crate::config::{Burst, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
 
 /// Why a request was not carried out. Nothing has changed.
@@ -94,6 +98,8 @@ pub struct EntryCounts {
     pub trust: usize,
     pub allow: usize,
     pub block: usize,
+    /// Those in force.
+    pub bans: u64,
 }
 
 /// A sampled verdict.
@@ -102,7 +108,7 @@ pub struct Event {
     /// RFC 3339, UTC, with milliseconds.
     pub at: String,
     pub reason: String,
-    /// `pass` or `drop`.
+    /// `pass`, `drop` or `reset`.
     pub action: String,
     pub mode: Mode,
     pub service: Option<String>,
@@ -134,10 +140,12 @@ pub struct ServiceExplanation {
     pub meaning: String,
     /// What enforce does with it.
     pub refused: bool,
-    /// What happens in the mode that holds: `pass` or `drop`.
+    /// What happens in the mode that holds: `pass`, `drop` or `reset`.
     pub action: String,
     /// Every trust, allow and block entry the address is in.
     pub entries: Vec<EntryView>,
+    /// Every ban the address is under.
+    pub bans: Vec<BanView>,
     pub levels: Vec<LevelExplanation>,
 }
 
@@ -233,6 +241,53 @@ pub struct EntryView {
     pub by: String,
     /// RFC 3339, for those added by command.
     pub since: Option<String>,
+}
+
+/// A ban to put in force; an earlier one of the same network is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanRequest {
+    pub network: Network,
+    #[serde(rename = "for")]
+    pub for_: Duration,
+    /// Empty means all services.
+    #[serde(default)]
+    pub services: Vec<String>,
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanView {
+    pub network: Network,
+    /// Empty means all services.
+    pub services: Vec<String>,
+    pub by: By,
+    pub note: Option<String>,
+    /// RFC 3339.
+    pub since: String,
+    /// RFC 3339.
+    pub until: String,
+    /// Connections that it stopped, or would have in enforce.
+    pub hits: u64,
+    /// RFC 3339.
+    pub last_hit: Option<String>,
+}
+
+/// Bans to end: those around an address and inside a network, or all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnbanRequest {
+    pub network: Option<Network>,
+    /// Of this author alone.
+    pub by: Option<By>,
+    /// Keeps automatic bans off the network for this time.
+    pub protect: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unbanned {
+    pub ended: Vec<BanView>,
+    /// The services that still refuse the address, each with why.
+    pub still_refused: Vec<ServiceExplanation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

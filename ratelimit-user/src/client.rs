@@ -29,8 +29,8 @@ use tokio::{
 };
 
 use crate::api::{
-    ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView, ModeView, Refused, Reloaded,
-    SetLimit, SetMode, Status,
+    BanRequest, BanView, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView, ModeView,
+    Refused, Reloaded, SetLimit, SetMode, Status, UnbanRequest, Unbanned,
 };
 use crate::config::{EntryKind, Level};
 
@@ -116,6 +116,18 @@ impl Client {
 
     pub fn remove_entry(&self, kind: EntryKind, entry: &EntryRequest) -> Result<Vec<EntryView>, ClientError> {
         self.tell(Method::DELETE, &format!("/v1/entries/{kind}"), entry)
+    }
+
+    pub fn bans(&self) -> Result<Vec<BanView>, ClientError> {
+        self.ask(Method::GET, "/v1/bans")
+    }
+
+    pub fn ban(&self, ban: &BanRequest) -> Result<BanView, ClientError> {
+        self.tell(Method::POST, "/v1/bans", ban)
+    }
+
+    pub fn unban(&self, which: &UnbanRequest) -> Result<Unbanned, ClientError> {
+        self.tell(Method::DELETE, "/v1/bans", which)
     }
 
     pub fn config(&self) -> Result<ConfigView, ClientError> {

@@ -1,15 +1,16 @@
 //! From a configuration to what the gate reads: a [`Set`] and its entries.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ratelimit_common::{
-    Address, Entry, Limit, Mode, Service, ServiceId, Set, limit::TICK_NS, map::MAX_ENTRIES_PER_SET,
-    set::TooManyDestinations,
-};
+use ratelimit_common::{Address, Limit, Mode, Service, Set, limit::TICK_NS, set::TooManyDestinations};
 
 use crate::{
-    config::{self, Config, Destination, EntryKind, Network, Scope},
+    config::{self, Config, Deny, Destination, Network},
     layout::{Layout, Place},
+    lists::{
+        Layers,
+        table::{Table, TooManyClasses},
+    },
     machine::Machine,
 };
 
@@ -17,9 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Compiled {
     pub set: Box<Set>,
-    /// Each with what holds for everything inside it: entries of wider networks are folded in, because the
-    /// gate finds the narrowest only.
-    pub entries: Vec<(Network, Entry)>,
+    /// `None` where the one in force says the same.
+    pub table: Option<Table>,
 }
 
 /// Why a configuration that is right in itself does not fit into the maps.
@@ -29,12 +29,29 @@ pub enum CompileError {
     Destinations(TooManyDestinations),
     #[error("services.{0}.to: {1} would take in all of IPv4; write 2000::/3 for the IPv6 internet")]
     SpansV4(String, Network),
-    #[error("{0} networks in trust, allow and block, and the table holds {MAX_ENTRIES_PER_SET}: join neighbours")]
-    Entries(usize),
+    #[error(transparent)]
+    TooManyClasses(#[from] TooManyClasses),
 }
 
-/// Compiles a configuration for a machine.
-pub fn compile(config: &Config, layout: &Layout, machine: &Machine) -> Result<Compiled, CompileError> {
+/// Compiles a configuration for a machine. The table is left out where these layers are in force already.
+pub fn compile(
+    config: &Config,
+    layout: &Layout,
+    machine: &Machine,
+    in_force: Option<&Layers>,
+) -> Result<(Compiled, Layers), CompileError> {
+    let mut set = compile_set(config, layout, machine)?;
+    let own = machine.own_addresses.iter().map(|address| Network::host(*address)).collect();
+    let layers = Layers::of(config, layout, &Arc::new(own));
+    set.entries = u32::try_from(layers.entries()).unwrap_or(u32::MAX);
+    let table = match in_force {
+        Some(in_force) if *in_force == layers => None,
+        Some(_) | None => Some(layers.build()?),
+    };
+    Ok((Compiled { set, table }, layers))
+}
+
+fn compile_set(config: &Config, layout: &Layout, machine: &Machine) -> Result<Box<Set>, CompileError> {
     let mut set = bytemuck::zeroed_box::<Set>();
     set.event_interval_ns = event_interval_ns(config.events_per_second, machine.processors);
     set.set_mode(None, mode(config.mode));
@@ -61,14 +78,15 @@ pub fn compile(config: &Config, layout: &Layout, machine: &Machine) -> Result<Co
         _ => machine.own_addresses.iter().map(|address| Address::from(*address)).collect(),
     };
     set.put_locals(&own, local).map_err(CompileError::Destinations)?;
-
-    let entries = compile_entries(config, layout);
-    if entries.len() > MAX_ENTRIES_PER_SET {
-        return Err(CompileError::Entries(entries.len()));
-    }
-    set.entries = entries.len() as u32;
-    Ok(Compiled { set, entries })
+    set.restricted = layout.bits_of(config, |service| !service.only_from.is_empty());
+    set.resetting = layout.bits_of(config, |service| service.deny == Deny::Reset);
+    set.reset_interval_ns = SECOND_NS * u64::from(machine.processors.max(1)) / RESETS_PER_SECOND;
+    Ok(set)
 }
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// All services and processors together.
+const RESETS_PER_SECOND: u64 = 1000;
 
 /// The kernel's side of a mode.
 pub const fn mode(mode: config::Mode) -> Mode {
@@ -86,7 +104,6 @@ pub fn key(network: Network) -> (Address, u8) {
 
 /// Every reason that makes events has an equal part of the budget on every processor.
 fn event_interval_ns(events_per_second: u32, processors: u32) -> u64 {
-    const SECOND_NS: u64 = 1_000_000_000;
     let reasons =
         ratelimit_common::Reason::ALL.iter().filter(|reason| reason.refuses() || reason.is_new_connection()).count()
             as u64;
@@ -139,62 +156,10 @@ fn batch(limit: &config::Limit, processors: u32) -> u32 {
     1 << most.ilog2()
 }
 
-fn compile_entries(config: &Config, layout: &Layout) -> Vec<(Network, Entry)> {
-    let mut by_network = BTreeMap::<(Address, u8), (Network, Entry)>::new();
-    for kind in [EntryKind::Trust, EntryKind::Allow, EntryKind::Block] {
-        for entry in config.entries(kind) {
-            let services = bits(&entry.services, layout);
-            let own = match kind {
-                EntryKind::Trust => Entry::new(services, 0, 0),
-                EntryKind::Allow => Entry::new(0, services, 0),
-                EntryKind::Block => Entry::new(0, 0, services),
-            };
-            let place = by_network.entry(key(entry.network)).or_insert((entry.network, Entry::NONE));
-            place.1 = place.1.union(own);
-        }
-    }
-    if by_network.values().any(|(network, _)| spans_v4(*network)) {
-        by_network.entry(key(Network::ALL_V4)).or_insert((Network::ALL_V4, Entry::NONE));
-    }
-    fold_in_wider(by_network.into_iter().collect())
-}
-
-/// Whether an IPv6 network contains all of IPv4 as the gate compares addresses, which nobody means by it.
+/// Whether a network contains all of IPv4 as the gate compares addresses, which nobody means by it.
 fn spans_v4(network: Network) -> bool {
     let ((all_v4, _), (address, prefix)) = (key(Network::ALL_V4), key(network));
     !network.is_ipv4() && all_v4.masked(Address::mask(prefix)) == address
-}
-
-/// Adds to every network what the wider ones around it say. Ordered by address, then prefix, a network
-/// comes behind everything that contains it, so a stack of open networks finds them all in one pass.
-/// Nothing is folded into all of IPv4: what contains that is an IPv6 network.
-fn fold_in_wider(ordered: Vec<((Address, u8), (Network, Entry))>) -> Vec<(Network, Entry)> {
-    let mut around: Vec<(Address, u8, Entry)> = Vec::new();
-    ordered
-        .into_iter()
-        .map(|((address, prefix), (network, own))| {
-            while let Some((wider, wider_prefix, _)) = around.last() {
-                if address.masked(Address::mask(*wider_prefix)) == *wider {
-                    break;
-                }
-                around.pop();
-            }
-            let wider = around.last().filter(|_| network != Network::ALL_V4);
-            let entry = wider.map_or(own, |(_, _, wider)| own.union(*wider));
-            around.push((address, prefix, entry));
-            (network, entry)
-        })
-        .collect()
-}
-
-fn bits(scope: &Scope, layout: &Layout) -> u16 {
-    let bit = |id: ServiceId| id.bit();
-    match scope {
-        Scope::All => u16::MAX,
-        Scope::Services(names) => {
-            names.iter().filter_map(|name| layout.place(name)).map(|place| bit(place.id)).fold(0, |all, one| all | one)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -202,46 +167,11 @@ mod tests {
     use super::*;
     use ratelimit_common::SERVICES;
 
-    fn entries_of(text: &str) -> Vec<(String, Entry)> {
-        let config = Config::parse(text, "test").unwrap().config;
-        let entries = compile_entries(&config, &Layout::plan(&config, None));
-        entries.into_iter().map(|(network, entry)| (network.to_string(), entry)).collect()
-    }
-
-    fn entry_of(entries: &[(String, Entry)], network: &str) -> Entry {
-        entries.iter().find(|(name, _)| name == network).unwrap().1
-    }
-
-    #[test]
-    fn a_network_says_what_the_wider_ones_say_too() {
-        let entries = entries_of(
-            r#"block = ["10.0.0.0/8", "192.0.2.0/24"]
-               allow = ["10.1.0.0/16"]
-               trust = ["10.1.2.3"]"#,
-        );
-        let all = u16::MAX;
-        assert_eq!(entry_of(&entries, "10.0.0.0/8"), Entry::new(0, 0, all));
-        assert_eq!(entry_of(&entries, "10.1.0.0/16"), Entry::new(0, all, all));
-        assert_eq!(entry_of(&entries, "192.0.2.0/24"), Entry::new(0, 0, all));
-        assert_eq!(entries.iter().find(|(name, _)| name.starts_with("10.1.2.3")).unwrap().1, Entry::new(all, all, all));
-    }
-
-    #[test]
-    fn all_of_ipv6_says_nothing_of_ipv4() {
-        let entries = entries_of(r#"block = ["::/0", "198.51.100.0/24"]"#);
-        assert_eq!(entry_of(&entries, "0.0.0.0/0"), Entry::NONE);
-        assert_eq!(entry_of(&entries, "198.51.100.0/24"), Entry::new(0, 0, u16::MAX));
-
-        let entries = entries_of("trust = [\"::/0\"]\nblock = [\"0.0.0.0/0\"]");
-        assert_eq!(entry_of(&entries, "0.0.0.0/0"), Entry::new(0, 0, u16::MAX));
-        assert_eq!(entry_of(&entries, "::/0"), Entry::new(u16::MAX, 0, 0));
-    }
-
     #[test]
     fn a_destination_that_takes_in_ipv4_by_accident_is_refused() {
         let config = Config::parse("[services.smtp]\nto = [\"::/0\"]", "test").unwrap().config;
         let machine = Machine { own_addresses: Vec::new(), processors: 1 };
-        let error = compile(&config, &Layout::plan(&config, None), &machine).unwrap_err().to_string();
+        let error = compile(&config, &Layout::plan(&config, None), &machine, None).unwrap_err().to_string();
         assert!(error.contains("services.smtp.to") && error.contains("2000::/3"), "{error}");
     }
 
@@ -250,7 +180,7 @@ mod tests {
         let config = Config::default();
         let layout = Layout::plan(&config, None);
         let machine = Machine { own_addresses: Vec::new(), processors: 2 };
-        let compiled = compile(&config, &layout, &machine).unwrap();
+        let (compiled, _) = compile(&config, &layout, &machine, None).unwrap();
         assert_eq!(compiled.set.services().count(), config.services.len());
         for service in &config.services {
             let place = layout.place(&service.name).unwrap();

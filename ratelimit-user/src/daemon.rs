@@ -29,6 +29,8 @@ use crate::{
 
 /// How often changes that end by themselves are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How often what bans have stopped is written down.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Cells are brought up to date long before their time wraps, at 78 h.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// Room for a copy or two of a set on the stack.
@@ -87,6 +89,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     on_controller(controller, "following the machine's addresses", |controller| controller.follow_machine()).await;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut minute = interval(MINUTE);
     let mut sweep = interval(SWEEP);
     tracing::info!(socket = %socket.display(), "ready");
 
@@ -103,6 +106,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
                 on_controller(controller, "following the machine's addresses", |controller| controller.follow_machine()).await;
             }
             _ = tick.tick() => on_controller(controller, "ending what has run out", Controller::expire).await,
+            _ = minute.tick() => on_controller(controller, "writing down what bans have stopped", Controller::note_ban_hits).await,
             _ = sweep.tick() => on_controller(controller, "sweeping the cells", |controller| {
                 controller.sweep(now())
             }).await,

@@ -116,6 +116,7 @@ pub const fn action_label(action: Action) -> &'static str {
     match action {
         Action::Pass => "pass",
         Action::Drop => "drop",
+        Action::Reset => "reset",
     }
 }
 

@@ -76,6 +76,12 @@ impl Layout {
         self.places.iter().find(|place| place.name == service)
     }
 
+    /// The services for which something holds, one bit each.
+    pub fn bits_of(&self, config: &Config, holds: impl Fn(&Service) -> bool) -> u16 {
+        let services = config.services.iter().filter(|service| holds(service));
+        services.filter_map(|service| self.place(&service.name)).fold(0, |all, place| all | place.id.bit())
+    }
+
     /// Every limit of a service that has cells, with those cells as the collision formula takes them.
     pub fn crowded<'s>(&self, service: &'s Service) -> Vec<(Level, &'s Limit, collision::Region)> {
         let Some(place) = self.place(&service.name) else {

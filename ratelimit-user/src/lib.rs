@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod attach;
+pub mod bans;
 pub mod changes;
 pub mod cli;
 mod client;
@@ -11,8 +12,10 @@ pub mod config;
 pub mod controller;
 pub mod daemon;
 pub mod events;
+mod guard;
 pub mod interface;
 pub mod layout;
+pub mod lists;
 pub mod lock;
 pub mod machine;
 pub mod offline;

@@ -2,24 +2,20 @@
 
 use std::{fs, net::IpAddr, ops::RangeInclusive};
 
-use crate::{
-    config::{Config, Destination},
-    interface::own_addresses,
-};
+use crate::{config::Config, interface::own_addresses};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Ascending; empty if no service wants them.
+    /// Ascending.
     pub own_addresses: Vec<IpAddr>,
     pub processors: u32,
 }
 
 impl Machine {
     /// Looks at the machine as it is now.
-    pub fn look(config: &Config) -> anyhow::Result<Self> {
+    pub fn look() -> anyhow::Result<Self> {
         let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
-        let wanted = config.services.iter().any(|service| service.to == Destination::Local);
-        let mut own_addresses = if wanted { own_addresses()? } else { Vec::new() };
+        let mut own_addresses = own_addresses()?;
         own_addresses.sort_unstable();
         own_addresses.dedup();
         Ok(Self { own_addresses, processors: u32::try_from(processors).unwrap_or(u32::MAX) })

@@ -42,7 +42,7 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
         services,
         other,
         memory_bytes: u64::from(maps.lines()) * LINE_BYTES as u64,
-        entries: api::EntryCounts::default(),
+        entries: api::EntryCounts { bans: maps.bans().count()?, ..api::EntryCounts::default() },
         generation: set.generation,
         warnings: vec!["no controller runs: the gate judges on by what was last in force".to_owned()],
     })
@@ -55,7 +55,7 @@ pub fn explain(paths: &Paths, address: IpAddr, service: Option<&str>) -> anyhow:
     let address = fold_address(address);
     let mut services = Vec::new();
     for (id, _) in set.services().filter(|(id, _)| wanted.is_none_or(|wanted| wanted == *id)) {
-        services.extend(view::explain(&maps, Address::from(address), id, |_| Vec::new(), Vec::new())?);
+        services.extend(view::explain(&maps, Address::from(address), id, |_| Vec::new(), view::Rules::default())?);
     }
     Ok(api::Explanation { address, controller: false, services, recent: Vec::new() })
 }

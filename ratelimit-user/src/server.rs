@@ -71,6 +71,7 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/limits", get(async |shared| ask(shared, |controller| Ok(controller.limit_views())).await))
         .route("/v1/limits/{service}", put(set_limit).delete(reset_limit))
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
+        .route("/v1/bans", get(async |shared| ask(shared, Controller::ban_views).await).post(ban).delete(unban))
         .route("/v1/config", get(async |shared| ask(shared, |controller| Ok(controller.config_view())).await))
         .route("/v1/reload", post(async |shared| ask(shared, Controller::reload).await))
         .route("/v1/detach", post(detach))
@@ -191,6 +192,14 @@ async fn remove_entry(
     request: Result<Json<api::EntryRequest>, JsonRejection>,
 ) -> Response {
     ask(shared, move |controller| controller.remove_entry(kind, body(request)?.network)).await
+}
+
+async fn ban(shared: State<Shared>, request: Result<Json<api::BanRequest>, JsonRejection>) -> Response {
+    ask(shared, move |controller| controller.ban(body(request)?)).await
+}
+
+async fn unban(shared: State<Shared>, request: Result<Json<api::UnbanRequest>, JsonRejection>) -> Response {
+    ask(shared, move |controller| controller.unban(&body(request)?)).await
 }
 
 /// Detaching ends the controller too: without a gate it has nothing to control.

@@ -12,7 +12,7 @@ use ratelimit_common::{
 };
 
 use crate::{
-    api::{Count, EntryView, LevelExplanation, ServiceExplanation, ServiceStatus},
+    api::{BanView, Count, EntryView, LevelExplanation, ServiceExplanation, ServiceStatus},
     config::{Level, Limit, Network},
     events::{action_label, mode},
     plane::{LiveTables, Maps},
@@ -56,6 +56,13 @@ fn counts_of(service: Option<ServiceId>, tallies: &[Tally]) -> BTreeMap<String, 
     counts
 }
 
+/// What is known of an address besides the maps; empty where no controller runs.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub entries: Vec<EntryView>,
+    pub bans: Vec<BanView>,
+}
+
 /// Judges the next connection of an address to a service over the live maps. `None` if the service has no
 /// address that it could be made to.
 ///
@@ -65,7 +72,7 @@ pub fn explain(
     source: Address,
     id: ServiceId,
     limits: impl Fn(Level) -> Vec<Limit>,
-    entries: Vec<EntryView>,
+    rules: Rules,
 ) -> Result<Option<ServiceExplanation>, MapError> {
     let tables = LiveTables::open(maps, source)?;
     let set = tables.set();
@@ -80,7 +87,8 @@ pub fn explain(
         meaning: verdict.reason.meaning().to_owned(),
         refused: verdict.reason.refuses(),
         action: action_label(verdict.action()).to_owned(),
-        entries,
+        entries: rules.entries,
+        bans: rules.bans,
         levels: levels(&tables, source, id, limits),
     }))
 }

@@ -3,19 +3,25 @@
 //! It is filled from the same [`World`] as the tables of the host, and says what it did by its return value and its
 //! tallies.
 
-use std::fmt;
+use std::{borrow::BorrowMut, fmt};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{TestRun, TestRunOptions, Xdp},
 };
 use nix::time::{ClockId, clock_gettime};
 use ratelimit_common::{
     Action, Entry, Event, Secret, Set,
+    ban::{Ban, BanKey, FilterLine},
     event::{TALLIES, Tally},
-    map::{CELLS_PER_LINE, ENTRY_KEY_LEN, ENTRY_KEY_SET_BITS, entry_key},
+    lookup::CLASSES,
+    map::CELLS_PER_LINE,
+};
+use ratelimit_user::{
+    lists::table::{self, Table},
+    plane::list_map,
 };
 
 use crate::{objects, tables::World};
@@ -32,6 +38,7 @@ pub const LONGEST_IN_ONE_PIECE: usize = 3400;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
 /// Cells count from this long before the start, as in a gate just started.
 const BASE_BEFORE_NOW_NS: u64 = 1_000_000_000;
 const EPOCH: u32 = 0;
@@ -82,7 +89,11 @@ pub struct Kernel {
     base_ns: u64,
     epoch: Array<MapData, u32>,
     sets: Array<MapData, [u8; size_of::<Set>()]>,
-    entries: LpmTrie<MapData, [u8; ENTRY_KEY_LEN], [u8; size_of::<Entry>()]>,
+    lists: ArrayOfMaps<MapData, MapData>,
+    bans: HashMap<MapData, [u64; 3], [u64; 4]>,
+    ban_filter: Array<MapData, FilterLine>,
+    ban_count: Array<MapData, u64>,
+    entries: Array<MapData, RawEntry>,
     secret: Array<MapData, [u8; size_of::<Secret>()]>,
     cells: Cells,
     tallies: PerCpuArray<MapData, [u64; 2]>,
@@ -106,6 +117,10 @@ impl Kernel {
             base_ns: coarse_clock_ns()?.saturating_sub(BASE_BEFORE_NOW_NS),
             epoch: take("EPOCH")?.try_into()?,
             sets: take("SETS")?.try_into()?,
+            lists: take("LISTS")?.try_into()?,
+            bans: take("BANS")?.try_into()?,
+            ban_filter: take("BAN_FILTER")?.try_into()?,
+            ban_count: take("BAN_COUNT")?.try_into()?,
             entries: take("ENTRIES")?.try_into()?,
             secret: take("SECRET")?.try_into()?,
             cells: match take("CELLS")? {
@@ -125,23 +140,37 @@ impl Kernel {
         let filled = world.set();
         self.sets.set(set, <&[u8; size_of::<Set>()]>::try_from(bytemuck::bytes_of(&*filled))?, 0)?;
         self.secret.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(world.secret(self.base_ns)), 0)?;
-        self.remove_entries(set)?;
-        for compiled in world.entries() {
-            let bits = ENTRY_KEY_SET_BITS + u32::from(compiled.prefix);
-            let key = Key::new(bits, entry_key(set, compiled.network));
-            self.entries.insert(&key, bytemuck::cast::<_, [u8; size_of::<Entry>()]>(compiled.entry), 0)?;
-        }
-        Ok(())
+        self.put_bans(world)?;
+        self.put_lists(set, world)
     }
 
-    fn remove_entries(&mut self, set: u32) -> Result<()> {
-        let keys: Vec<_> = self.entries.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            if key.data()[1] == set as u8 {
-                self.entries.remove(&key)?;
+    /// Bans belong to no set.
+    fn put_bans(&mut self, world: &World) -> Result<()> {
+        let before: Vec<_> = self.bans.keys().collect::<Result<_, _>>()?;
+        for key in before {
+            self.bans.remove(&key)?;
+        }
+        for ban in world.bans() {
+            let key = BanKey::new(ban.network, ban.prefix);
+            let forever = Ban { until_ns: u64::MAX, services: u64::from(ban.entry.blocked()), ..Ban::default() };
+            self.bans.insert(bytemuck::cast::<_, [u64; 3]>(key), bytemuck::cast::<_, [u64; 4]>(forever), 0)?;
+            let bit = key.filter_bit();
+            for line in key.filter_lines() {
+                let mut words = self.ban_filter.get(&line, 0)?;
+                words[(bit / 64) as usize] |= 1 << (bit % 64);
+                self.ban_filter.set(line, words, 0)?;
             }
         }
-        Ok(())
+        Ok(self.ban_count.set(0, world.bans().count() as u64, 0)?)
+    }
+
+    fn put_lists(&mut self, set: u32, world: &World) -> Result<()> {
+        let listed: Vec<_> = world.layers().collect();
+        let layers: Vec<_> =
+            listed.iter().map(|(networks, says)| table::Layer { networks, says: *says, shields: false }).collect();
+        let table = table::build(&layers)?;
+        self.lists.set(set, &list_map(&table)?, 0)?;
+        put_classes(&mut self.entries, set, &table)
     }
 
     /// Puts a set in force.
@@ -165,6 +194,7 @@ impl Kernel {
         match xdp.test_run(options)?.return_value {
             XDP_PASS => Ok(Action::Pass),
             XDP_DROP => Ok(Action::Drop),
+            XDP_TX => Ok(Action::Reset),
             other => bail!("{} returned {other}", program.name()),
         }
     }
@@ -200,6 +230,24 @@ impl fmt::Debug for Kernel {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Kernel").field("base_ns", &self.base_ns).finish_non_exhaustive()
     }
+}
+
+/// What a class says, as a map holds it.
+type RawEntry = [u8; size_of::<Entry>()];
+
+/// Puts a table into a set of a gate that is loaded, and not yet used.
+pub fn fill_lists(ebpf: &mut Ebpf, set: u32, table: &Table) -> Result<()> {
+    let mut lists: ArrayOfMaps<_> = ebpf.map_mut("LISTS").context("no map LISTS")?.try_into()?;
+    lists.set(set, &list_map(table)?, 0)?;
+    let mut entries: Array<_, RawEntry> = ebpf.map_mut("ENTRIES").context("no map ENTRIES")?.try_into()?;
+    put_classes(&mut entries, set, table)
+}
+
+fn put_classes<M: BorrowMut<MapData>>(entries: &mut Array<M, RawEntry>, set: u32, table: &Table) -> Result<()> {
+    for (class, entry) in (0..).zip(table.classes()) {
+        entries.set(set * CLASSES as u32 + class, bytemuck::cast::<_, RawEntry>(*entry), 0)?;
+    }
+    Ok(())
 }
 
 fn load_object(globals: Globals, world: &World) -> Result<Ebpf> {

@@ -126,6 +126,7 @@ pub struct SynPacket {
     wrong: Wrong,
     frame_len: Option<usize>,
     trailer: Vec<u8>,
+    to_group: bool,
 }
 
 impl SynPacket {
@@ -156,6 +157,7 @@ impl SynPacket {
             wrong: Wrong::default(),
             frame_len: None,
             trailer: Vec::new(),
+            to_group: false,
         }
     }
 
@@ -174,6 +176,11 @@ impl SynPacket {
 
     pub fn to(self, destination: &str) -> Self {
         Self { destination: parsed(destination), ..self }
+    }
+
+    /// In a frame for several stations.
+    pub fn to_group(self) -> Self {
+        Self { to_group: true, ..self }
     }
 
     pub fn to_port(self, port: u16) -> Self {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ratelimit_common::{
     Address, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family, decide,
-    parse,
+    lookup::ClassId, parse,
 };
 
 pub mod world;
@@ -20,6 +20,7 @@ pub const START_NS: u64 = 1_000_000_000;
 pub struct HostTables {
     set: Box<Set>,
     entries: Vec<world::Compiled>,
+    bans: Vec<world::Compiled>,
     secret: Secret,
     now_ns: AtomicU64,
     cells: Vec<AtomicU32>,
@@ -43,6 +44,7 @@ impl HostTables {
         Self {
             set: world.set(),
             entries: world.entries(),
+            bans: world.bans().collect(),
             secret: world.secret(base_ns),
             now_ns: AtomicU64::new(base_ns + START_NS),
             cells: (0..world.cells()).map(|_| AtomicU32::new(0)).collect(),
@@ -57,7 +59,7 @@ impl HostTables {
 
     /// The same cells and clock under other instructions.
     pub fn reconfigured(self, world: &World) -> Self {
-        Self { set: world.set(), entries: world.entries(), ..self }
+        Self { set: world.set(), entries: world.entries(), bans: world.bans().collect(), ..self }
     }
 
     pub fn set_clock(&self, now_ns: u64) {
@@ -84,9 +86,20 @@ impl Tables for HostTables {
         &self.set
     }
 
-    fn entry(&self, source: Address) -> Entry {
-        let longest = self.entries.iter().filter(|entry| entry.contains(source)).max_by_key(|entry| entry.prefix);
-        longest.map_or(Entry::NONE, |compiled| compiled.entry)
+    /// Counted from 1 in the order of the entries: a model of its own, with classes of its own.
+    fn class(&self, source: Address) -> ClassId {
+        let containing = self.entries.iter().enumerate().filter(|(_, entry)| entry.contains(source));
+        let longest = containing.max_by_key(|(_, entry)| entry.prefix);
+        longest.map_or(ClassId::NONE, |(index, _)| ClassId(index as u16 + 1))
+    }
+
+    fn entry(&self, class: ClassId) -> Entry {
+        let index = usize::from(class.0).checked_sub(1);
+        index.and_then(|index| self.entries.get(index)).map_or(Entry::NONE, |compiled| compiled.entry)
+    }
+
+    fn is_banned(&self, source: Address, service: ServiceId) -> bool {
+        self.bans.iter().any(|ban| ban.contains(source) && ban.entry.blocks(service))
     }
 
     fn secret(&self) -> &Secret {

@@ -6,18 +6,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{Array, LpmTrie, lpm_trie::Key};
+use aya::maps::Array;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use ratelimit_common::map::{ENTRY_KEY_LEN, entry_key};
 use ratelimit_common::{Address, Entry, Limit, Mode, Service, ServiceId, Set};
+use ratelimit_tests::kernel::fill_lists;
 use ratelimit_tests::netns::{Bpffs, End, Namespace, veth};
 use ratelimit_tests::objects;
 use ratelimit_user::attach::{
     AttachError, AttachMode, Attached, ProgramMode, Way, attach, attach_by, attached_mode, attached_program, detach,
 };
+use ratelimit_user::config::Network;
 use ratelimit_user::interface::Interface;
+use ratelimit_user::lists::table;
 
 const SERVER: &str = "192.0.2.1";
 const CLIENT: &str = "192.0.2.2";
@@ -131,10 +133,9 @@ fn gate() -> Result<Ebpf> {
     set.set_mode(Some(smtp), Mode::Enforce);
     let mut sets: Array<_, Wire<Set>> = gate.map_mut("SETS").context("no sets")?.try_into()?;
     sets.set(0, Wire(set), 0)?;
-    let mut entries: LpmTrie<_, [u8; ENTRY_KEY_LEN], Wire<Entry>> =
-        gate.map_mut("ENTRIES").context("no entries")?.try_into()?;
-    let key = Key::new(ENTRY_KEY_LEN as u32 * 8, entry_key(0, address(CLIENT).into()));
-    entries.insert(&key, Wire(Entry::new(0, 0, 1)), 0)?;
+    let blocked = [Network::host(address(CLIENT))].into_iter().collect();
+    let layer = table::Layer { networks: &blocked, says: Entry::new(0, 0, 1), shields: false };
+    fill_lists(&mut gate, 0, &table::build(&[layer])?)?;
     Ok(gate)
 }
 

@@ -7,12 +7,13 @@ use std::{net::IpAddr, process::ExitCode, time::Duration};
 use clap::{Args, builder::NonEmptyStringValueParser};
 
 use crate::{
-    api::{EntryView, Explanation, ServiceExplanation},
+    api::{BanView, EntryView, Explanation, ServiceExplanation},
     config::Network,
     offline,
 };
 
 use super::{
+    ban,
     context::Context,
     entry, events,
     table::{Align, Table, indented, list, span},
@@ -63,6 +64,10 @@ pub(super) fn text(explanation: &Explanation) -> String {
     if !entries.is_empty() {
         out.push_str(&format!("\n{}", entries.text()));
     }
+    let bans = bans(&explanation.services);
+    if !bans.is_empty() {
+        out.push_str(&format!("\n{}", ban::table(&bans)));
+    }
     if explanation.controller {
         let remedies = remedy::remedies(explanation);
         if !remedies.is_empty() {
@@ -85,8 +90,8 @@ fn headline(explanation: &Explanation) -> String {
             services.iter().filter(|service| wanted(service)).map(|service| service.service.as_str()).collect();
         if names.len() > 1 && names.len() == services.len() { "every service".to_owned() } else { list(&names) }
     };
-    let dropped = names(&|service| service.refused && service.action == "drop");
-    let observed = names(&|service| service.refused && service.action != "drop");
+    let dropped = names(&|service| service.refused && service.action != "pass");
+    let observed = names(&|service| service.refused && service.action == "pass");
     match (dropped.as_str(), observed.as_str()) {
         ("", "") => format!("{address}: its next connection is let in to {}", names(&|_| true)),
         (dropped, "") => format!("{address}: its next connection is refused on {dropped}"),
@@ -95,6 +100,17 @@ fn headline(explanation: &Explanation) -> String {
             format!("{address}: its next connection is refused on {dropped}; enforcing would refuse it on {observed}")
         }
     }
+}
+
+/// Each once, however many services it is about.
+fn bans(services: &[ServiceExplanation]) -> Vec<BanView> {
+    let mut bans: Vec<BanView> = Vec::new();
+    for ban in services.iter().flat_map(|service| &service.bans) {
+        if !bans.contains(ban) {
+            bans.push(ban.clone());
+        }
+    }
+    bans
 }
 
 fn verdicts(services: &[ServiceExplanation]) -> String {
@@ -107,8 +123,8 @@ fn verdicts(services: &[ServiceExplanation]) -> String {
     ]);
     for service in services {
         let verdict = match (service.refused, service.action.as_str()) {
-            (true, "drop") => "refused",
-            (true, _) => "would be refused",
+            (true, "pass") => "would be refused",
+            (true, _) => "refused",
             (false, _) => "let in",
         };
         let ServiceExplanation { service, mode, reason, meaning, .. } = service;

@@ -2,6 +2,7 @@
 //!
 //! Standard output carries the answer and nothing else; notes and errors go to standard error.
 
+mod ban;
 mod config;
 mod confirm;
 mod context;
@@ -90,6 +91,9 @@ enum Command {
     /// Networks whose new connections are refused, unless trusted or allowed
     #[command(subcommand, after_help = "Example:\n  ratelimit block add 198.51.100.0/24 --service smtp")]
     Block(entry::EntryCommand),
+    Ban(ban::Ban),
+    Unban(ban::Unban),
+    Bans(ban::Bans),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Reload(reload::Reload),
@@ -111,6 +115,9 @@ impl Cli {
             Command::Trust(command) => command.run(EntryKind::Trust, &context),
             Command::Allow(command) => command.run(EntryKind::Allow, &context),
             Command::Block(command) => command.run(EntryKind::Block, &context),
+            Command::Ban(command) => command.run(&context),
+            Command::Unban(command) => command.run(&context),
+            Command::Bans(command) => command.run(&context),
             Command::Config(command) => command.run(&context),
             Command::Reload(command) => command.run(&context),
             Command::Detach(command) => command.run(&context),

@@ -55,7 +55,16 @@ fn facts(status: &Status) -> String {
         let config = status.config.as_ref().map_or("built-in defaults".to_owned(), |path| path.display().to_string());
         let entries = &status.entries;
         facts.push(("configuration", config));
-        facts.push(("lists", format!("trust {}, allow {}, block {}", entries.trust, entries.allow, entries.block)));
+        facts.push((
+            "lists",
+            format!(
+                "trust {}, allow {}, block {}; bans {}",
+                entries.trust,
+                entries.allow,
+                entries.block,
+                number(entries.bans)
+            ),
+        ));
     }
     match status.interfaces.as_slice() {
         [] => facts.push(("attached", "to nothing: nothing is filtered".to_owned())),

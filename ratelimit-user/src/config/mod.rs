@@ -6,6 +6,8 @@ mod check;
 mod diagnostic;
 pub mod grammar;
 mod limit;
+mod list;
+mod preset;
 mod problem;
 mod read;
 mod render;
@@ -25,8 +27,10 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use diagnostic::{ConfigErrors, Diagnostic, Position};
 pub use grammar::{Burst, ByteSize, Duration, GrammarError, Mode, Network, Period, Rate, fold_address};
 pub use limit::{FASTEST_CELL_PER_SECOND, FASTEST_SERVICE_PER_SECOND, LONGEST_DRAIN, Level, Limit};
+pub use list::{Action, Change, Format, LONGEST_LIST_NAME, List, MOST_LISTS, Source};
+pub use preset::{Facts, Preset};
 pub use problem::{EntryProblem, FileProblem, KeyProblem, LimitProblem, Problem, ServiceProblem, ValueProblem};
-pub use service::{DEFAULT_SERVICES, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service};
+pub use service::{DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service};
 
 /// Where the configuration is looked for. A file missing here means the built-in defaults.
 pub const DEFAULT_PATH: &str = "/etc/ratelimit/ratelimit.toml";
@@ -45,6 +49,7 @@ pub struct Config {
     pub trust: Vec<Entry>,
     pub allow: Vec<Entry>,
     pub block: Vec<Entry>,
+    pub lists: Vec<List>,
     pub paths: Paths,
     /// The built-in ones first in their own order, then the file's in its order. 1 to 16.
     pub services: Vec<Service>,
@@ -187,6 +192,7 @@ impl Default for Config {
             trust: Vec::new(),
             allow: Vec::new(),
             block: Vec::new(),
+            lists: Vec::new(),
             paths: Paths::default(),
             services: DEFAULT_SERVICES.into_iter().filter_map(|(name, _)| Service::built_in(name)).collect(),
         }

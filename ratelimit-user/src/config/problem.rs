@@ -111,6 +111,8 @@ pub enum ValueProblem {
     RelativePath { value: String },
     #[error("the path is too long for a socket")]
     SocketPathTooLong { most: usize },
+    #[error("{value} is nothing that can be done")]
+    Deny { value: String },
     #[error("not a note of one line and at most {most} characters")]
     Note { most: usize },
 }
@@ -127,6 +129,7 @@ impl ValueProblem {
             }
             Self::RelativePath { .. } => "write the whole path, from / on".into(),
             Self::SocketPathTooLong { most } => format!("write a path of at most {most} bytes"),
+            Self::Deny { .. } => "write deny = \"reset\" or deny = \"drop\"".into(),
             Self::Note { .. } => "shorten it, and leave out line breaks and other control characters".into(),
         }
     }

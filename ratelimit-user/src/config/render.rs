@@ -120,6 +120,11 @@ fn service_section(service: &Service, extent: Extent) -> Section {
     section.set_unless_default("source_prefix", &ours, &theirs, prefix(ours));
     let (ours, theirs) = (service.network_prefix, base.network_prefix);
     section.set_unless_default("network_prefix", &ours, &theirs, prefix(ours));
+    // Without restriction there is no such list: an empty one would let in nobody.
+    if !service.only_from.is_empty() {
+        section.set("only_from", texts(&service.only_from));
+    }
+    section.set_unless_default("deny", &service.deny, &base.deny, Text(service.deny.name()));
     section
 }
 

@@ -20,6 +20,30 @@ pub struct Service {
     pub service: Option<Limit>,
     pub source_prefix: Prefix,
     pub network_prefix: Prefix,
+    /// The networks that alone may connect; none means everybody may. Trusted networks and own addresses always may.
+    pub only_from: Vec<Network>,
+    pub deny: Deny,
+}
+
+/// What becomes of a connection from outside of `only_from`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deny {
+    /// Answered with a TCP reset: a mail server that went astray tries the next exchanger at once.
+    #[default]
+    Reset,
+    Drop,
+}
+
+impl Deny {
+    pub const ALL: [Self; 2] = [Self::Reset, Self::Drop];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Drop => "drop",
+        }
+    }
 }
 
 /// Whose connections a service judges.
@@ -94,6 +118,8 @@ impl Service {
             service: limit(1000, Period::Second, 5000),
             source_prefix,
             network_prefix,
+            only_from: Vec::new(),
+            deny: Deny::default(),
         }
     }
 }

@@ -45,6 +45,7 @@ impl Controller {
                 trust: entries(EntryKind::Trust),
                 allow: entries(EntryKind::Allow),
                 block: entries(EntryKind::Block),
+                bans: self.bans.len() as u64,
             },
             generation: set.generation,
             warnings: self.warnings(),
@@ -148,8 +149,11 @@ impl Controller {
                 continue;
             }
             let limits = |level| limits_of(&self.effective, &place.name, level);
-            let entries = self.entries_around(address, &place.name);
-            let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, entries);
+            let rules = view::Rules {
+                entries: self.entries_around(address, &place.name),
+                bans: self.bans_around(address, &place.name),
+            };
+            let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, rules);
             services.extend(explained.map_err(anyhow::Error::from)?);
         }
         let recent = self.events.of_source(address, EXPLAINED_EVENTS);

@@ -4,6 +4,7 @@
 //! force in one step, and only then remembered. Whatever fails on that way leaves everything as it was.
 
 pub(crate) mod answer;
+mod bans;
 mod start;
 
 use std::{
@@ -17,12 +18,14 @@ use tokio::sync::watch;
 
 use crate::{
     api,
+    bans::Book,
     changes::{AddedEntry, Changes, Ending, LimitChange, seconds},
     compile::compile,
     config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Level, Limit, Loaded, Mode, Network, Paths, Scope},
     events::Events,
     interface::{Interface, default_route_interfaces},
     layout::Layout,
+    lists::Layers,
     machine::Machine,
     plane::{Pins, Plan, Plane, ProgramLog, clock_tick, take_down},
 };
@@ -57,10 +60,12 @@ pub struct Controller {
     effective: Config,
     machine: Machine,
     layout: Layout,
+    layers: Layers,
     interfaces: Vec<Interface>,
     plane: Plane,
     set: SharedSet,
     events: Events,
+    bans: Book,
     /// Told when the maps are made anew.
     plane_changed: watch::Sender<()>,
     started: Instant,
@@ -219,12 +224,12 @@ impl Controller {
             tracing::info!("a change by command has run out");
             self.change(|current| *current = changes)?;
         }
-        Ok(())
+        self.expire_bans()
     }
 
     /// Follows the machine's own addresses, and interfaces that went and came back.
     pub fn follow_machine(&mut self) -> Result<(), Rejection> {
-        let machine = Machine::look(&self.loaded.config)?;
+        let machine = Machine::look()?;
         let interfaces: Vec<Interface> =
             self.interfaces.iter().filter_map(|known| Interface::find(&known.name).ok()).collect();
         let came_back = interfaces
@@ -265,22 +270,25 @@ impl Controller {
 
     fn put_in_force(&mut self, loaded: Loaded, changes: Changes, interfaces: Vec<Interface>) -> Result<(), Rejection> {
         let effective = checked(changes.applied_to(&loaded.config))?;
-        let machine = Machine::look(&effective)?;
+        let machine = Machine::look()?;
         let in_force = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         let layout = Layout::plan(&effective, Some(&in_force));
-        let compiled = compile(&effective, &layout, &machine).map_err(|error| Rejection::Invalid(error.to_string()))?;
+        let same_plane =
+            layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces;
+        let (compiled, layers) = compile(&effective, &layout, &machine, same_plane.then_some(&self.layers))
+            .map_err(|error| Rejection::Invalid(error.to_string()))?;
         // Remembered first: what is in force but forgotten would be gone after a restart.
         changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
-        let put =
-            if layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces {
-                self.plane.put_in_force(compiled)
-            } else {
-                let plan = Plan { layout: &layout, compiled, interfaces: &interfaces };
-                Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
-                    self.plane = plane;
-                    self.plane_changed.send_replace(());
-                })
-            };
+        let put = if same_plane {
+            self.plane.put_in_force(compiled)
+        } else {
+            let bans = bans::in_kernel(&self.bans, &layout);
+            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans };
+            Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
+                self.plane = plane;
+                self.plane_changed.send_replace(());
+            })
+        };
         if let Err(error) = put {
             self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
             return Err(anyhow::Error::from(error).into());
@@ -289,6 +297,7 @@ impl Controller {
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);
         (self.loaded, self.changes, self.effective) = (loaded, changes, effective);
         (self.machine, self.layout, self.interfaces) = (machine, layout, interfaces);
+        self.layers = layers;
         Ok(())
     }
 

@@ -9,8 +9,9 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::watch;
 
-use super::{Controller, PathOverrides, checked, find_interfaces};
+use super::{Controller, PathOverrides, bans::in_kernel, checked, find_interfaces};
 use crate::{
+    bans::Book,
     changes::Changes,
     compile::compile,
     config::{Config, ConfigErrors, DEFAULT_PATH, Interfaces, Loaded, Mode},
@@ -66,11 +67,13 @@ impl Controller {
             "changes made by command contradict the configuration file; undo one of them \
              (the changes are in changes.json in the state directory)",
         )?;
-        let machine = Machine::look(&effective)?;
+        let machine = Machine::look()?;
         let pins = Pins::at(&paths.pins);
         let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
-        let compiled = compile(&effective, &layout, &machine)?;
-        let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces })?;
+        let (compiled, layers) = compile(&effective, &layout, &machine, None)?;
+        let book = Book::open(&paths.state)?;
+        let bans = in_kernel(&book, &layout);
+        let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans })?;
         let set = Arc::from(plane.maps().active_set()?);
         Ok(Self {
             options,
@@ -80,10 +83,12 @@ impl Controller {
             effective,
             machine,
             layout,
+            layers,
             interfaces,
             plane,
             set: Arc::new(RwLock::new(set)),
             events: Events::default(),
+            bans: book,
             plane_changed: watch::Sender::new(()),
             started: Instant::now(),
             config_error: None,

@@ -1,7 +1,7 @@
 //! The live maps as the decision sees them, without changing anything.
 
 use aya::maps::MapError;
-use ratelimit_common::{Address, Entry, Moment, Secret, ServiceId, Set, Tables};
+use ratelimit_common::{Address, ClassId, Entry, Moment, Secret, ServiceId, Set, Tables, ban::Ban};
 
 use super::{Maps, now};
 
@@ -11,14 +11,25 @@ pub struct LiveTables<'a> {
     maps: &'a Maps,
     set: Box<Set>,
     secret: Secret,
+    class: ClassId,
     entry: Entry,
+    bans: Vec<Ban>,
     now: Moment,
 }
 
 impl<'a> LiveTables<'a> {
     /// Looks at the maps for one source.
     pub fn open(maps: &'a Maps, source: Address) -> Result<Self, MapError> {
-        Ok(Self { maps, set: maps.active_set()?, secret: maps.secret()?, entry: maps.entry(source)?, now: now() })
+        let class = maps.class(source)?;
+        Ok(Self {
+            maps,
+            set: maps.active_set()?,
+            secret: maps.secret()?,
+            class,
+            entry: maps.entry(class)?,
+            bans: maps.bans_of(source)?,
+            now: now(),
+        })
     }
 }
 
@@ -27,8 +38,17 @@ impl Tables for LiveTables<'_> {
         &self.set
     }
 
-    fn entry(&self, _source: Address) -> Entry {
+    fn class(&self, _source: Address) -> ClassId {
+        self.class
+    }
+
+    fn entry(&self, _class: ClassId) -> Entry {
         self.entry
+    }
+
+    fn is_banned(&self, _source: Address, service: ServiceId) -> bool {
+        let stops = |ban: &Ban| ban.until_ns > self.now.0 && ban.services & u64::from(service.bit()) != 0;
+        self.bans.iter().any(stops)
     }
 
     fn secret(&self) -> &Secret {

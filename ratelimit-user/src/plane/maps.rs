@@ -2,26 +2,29 @@
 
 use std::{io, path::Path};
 
-use aya::maps::{Array, LpmTrie, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf, lpm_trie::Key};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf};
 use ratelimit_common::{
     Address, Entry, SERVICES, Secret, Set,
+    ban::{self, Ban, BanKey},
     event::{TALLIES, Tally},
-    map::{ENTRY_KEY_LEN, ENTRY_KEY_SET_BITS, entry_key},
+    lookup::{CLASSES, ClassId, find},
 };
 
-use super::{cells::Cells, wire::Wire};
-use crate::{
-    compile::{Compiled, key},
-    config::Network,
+use super::{
+    bans::BanMaps,
+    cells::Cells,
+    lists::{self, SharedLines},
+    wire::Wire,
 };
-
-type EntryKey = [u8; ENTRY_KEY_LEN];
+use crate::{compile::Compiled, lists::table::Table};
 
 /// The maps of one plane.
 pub struct Maps {
     epoch: Array<MapData, u32>,
     sets: Array<MapData, Wire<Set>>,
-    entries: LpmTrie<MapData, EntryKey, Wire<Entry>>,
+    lists: ArrayOfMaps<MapData, MapData>,
+    entries: Array<MapData, Wire<Entry>>,
+    bans: BanMaps,
     secret: Array<MapData, Wire<Secret>>,
     tallies: PerCpuArray<MapData, Wire<Tally>>,
     cells: Cells,
@@ -36,7 +39,9 @@ impl Maps {
         Ok(Self {
             epoch: Array::try_from(Map::Array(map("EPOCH")?))?,
             sets: Array::try_from(Map::Array(map("SETS")?))?,
-            entries: LpmTrie::try_from(Map::LpmTrie(map("ENTRIES")?))?,
+            lists: ArrayOfMaps::try_from(Map::ArrayOfMaps(map("LISTS")?))?,
+            entries: Array::try_from(Map::Array(map("ENTRIES")?))?,
+            bans: BanMaps::open(plane)?,
             secret: Array::try_from(Map::Array(map("SECRET")?))?,
             tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
             cells: Cells::map(&cells, lines).map_err(MapError::IoError)?,
@@ -75,27 +80,73 @@ impl Maps {
         Ok(Box::new(self.sets.get(&self.epoch()?, 0)?.0))
     }
 
-    /// What the set in force says of a source.
-    pub fn entry(&self, source: Address) -> Result<Entry, MapError> {
-        let key = Key::new(ENTRY_KEY_LEN as u32 * 8, entry_key(self.epoch()?, source));
-        match self.entries.get(&key, 0) {
-            Ok(entry) => Ok(entry.0),
-            Err(MapError::KeyNotFound) => Ok(Entry::NONE),
+    /// The class of a source in the lists of the set in force.
+    pub fn class(&self, source: Address) -> Result<ClassId, MapError> {
+        match self.lists.get(&self.epoch()?, 0) {
+            Ok(table) => Ok(find(&SharedLines::open(&table)?, source)),
+            // No list was ever put in force.
+            Err(MapError::KeyNotFound) => Ok(ClassId::NONE),
             Err(error) => Err(error),
         }
     }
 
-    /// Fills the set that is not in force, then flips: all of it becomes visible at once.
+    /// What a class of the set in force says.
+    pub fn entry(&self, class: ClassId) -> Result<Entry, MapError> {
+        Ok(self.entries.get(&place(self.epoch()?, class.0), 0)?.0)
+    }
+
+    /// The bans that a source is under, those that are over included.
+    pub fn bans_of(&self, source: Address) -> Result<Vec<Ban>, MapError> {
+        self.bans.of(source)
+    }
+
+    pub fn bans(&self) -> &BanMaps {
+        &self.bans
+    }
+
+    pub fn bans_mut(&mut self) -> &mut BanMaps {
+        &mut self.bans
+    }
+
+    /// Fills the set that is not in force, then flips: all of it becomes visible at once. Without a table the one in
+    /// force stays.
     pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), MapError> {
-        let Compiled { mut set, entries } = compiled;
+        let Compiled { mut set, table } = compiled;
         let active = self.epoch()?;
         let inactive = active ^ 1;
-        set.generation = self.sets.get(&active, 0)?.0.generation + 1;
-        self.replace_entries(inactive, &entries)?;
+        let before = self.sets.get(&active, 0)?.0;
+        set.generation = before.generation + 1;
+        let lists = self.put_table(inactive, table.as_ref(), &mut set, &before)?;
         self.sets.set(inactive, wire(&*set), 0)?;
         self.epoch.set(0, inactive, 0)?;
         wait_for_running_programs();
-        Ok(())
+        // What a table held is free once neither set refers to it; the kernel frees it on its own time.
+        self.lists.set(active, &lists, 0)
+    }
+
+    /// Puts a table, or the one in force, into a set that is not.
+    fn put_table(
+        &mut self,
+        inactive: u32,
+        table: Option<&Table>,
+        set: &mut Set,
+        before: &Set,
+    ) -> Result<MapData, MapError> {
+        let (lists, classes) = match table {
+            Some(table) => (lists::make(table)?, table.classes().to_vec()),
+            None => {
+                let active = inactive ^ 1;
+                set.entries = before.entries;
+                let classes = (0..before.classes as u16).map(|class| Ok(self.entries.get(&place(active, class), 0)?.0));
+                (self.lists.get(&active, 0)?, classes.collect::<Result<_, MapError>>()?)
+            }
+        };
+        set.classes = classes.len() as u32;
+        for (class, entry) in (0..CLASSES as u16).zip(classes) {
+            self.entries.set(place(inactive, class), Wire(entry), 0)?;
+        }
+        self.lists.set(inactive, &lists, 0)?;
+        Ok(lists)
     }
 
     /// Changes the modes in the set in force, in place. For when no controller runs: everything else in the
@@ -104,27 +155,6 @@ impl Maps {
         let mut set = self.active_set()?;
         change(&mut set);
         self.sets.set(self.epoch()?, wire(&*set), 0)
-    }
-
-    fn replace_entries(&mut self, set: u32, entries: &[(Network, Entry)]) -> Result<(), MapError> {
-        let of_set = |key: &EntryKey| key[1] == (set & 1) as u8;
-        let stale: Vec<Key<EntryKey>> = self
-            .entries
-            .keys()
-            .filter(|key| key.as_ref().map_or(true, |key| of_set(&key.data())))
-            .collect::<Result<_, _>>()?;
-        for key in stale {
-            match self.entries.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        for (network, entry) in entries {
-            let (address, prefix) = key(*network);
-            let key = Key::new(ENTRY_KEY_SET_BITS + u32::from(prefix), entry_key(set, address));
-            self.entries.insert(&key, Wire(*entry), 0)?;
-        }
-        Ok(())
     }
 
     /// Every tally, summed over the processors.
@@ -157,6 +187,11 @@ impl Maps {
     }
 }
 
+/// The place of a class in the tables that hold both sets.
+const fn place(set: u32, class: u16) -> u32 {
+    set * CLASSES as u32 + class as u32
+}
+
 impl std::fmt::Debug for Maps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Maps").field("lines", &self.lines).finish_non_exhaustive()
@@ -165,7 +200,7 @@ impl std::fmt::Debug for Maps {
 
 /// Whether the pinned maps of a plane have the shapes this program was built for; aya reuses a pin unseen.
 pub fn shapes_match(plane: &Path, lines: u32) -> bool {
-    use aya::maps::MapType::{Array, LpmTrie, PerCpuArray, RingBuf};
+    use aya::maps::MapType::{Array, ArrayOfMaps, Hash, PerCpuArray, RingBuf};
     use ratelimit_common::{Event, Reason, map};
 
     let (word, line) = (size_of::<u32>(), map::LINE_BYTES);
@@ -173,13 +208,18 @@ pub fn shapes_match(plane: &Path, lines: u32) -> bool {
     let expected = [
         ("EPOCH", Array, word, word, 1),
         ("SETS", Array, word, size_of::<Set>(), 2),
-        ("ENTRIES", LpmTrie, word + ENTRY_KEY_LEN, size_of::<Entry>(), map::MAX_ENTRIES),
+        ("LISTS", ArrayOfMaps, word, word, 2),
+        ("ENTRIES", Array, word, size_of::<Entry>(), 2 * CLASSES),
+        ("BANS", Hash, size_of::<BanKey>(), size_of::<Ban>(), ban::MAX_BANS),
+        ("BAN_FILTER", Array, word, size_of::<ban::FilterLine>(), ban::FILTER_LINES),
+        ("BAN_COUNT", Array, word, size_of::<u64>(), 1),
         ("SECRET", Array, word, size_of::<Secret>(), 1),
         ("CELLS", Array, word, line, lines as usize),
         ("TALLIES_OF", PerCpuArray, word, size_of::<Tally>(), TALLIES),
         ("ADMITTED", PerCpuArray, word, word * SERVICES, 1),
         ("EVENTS", RingBuf, 0, 0, map::EVENT_BUFFER_BYTES),
         ("EVENTS_SPENT", PerCpuArray, word, spent, 1),
+        ("RESETS_SPENT", PerCpuArray, word, size_of::<u64>(), 1),
     ];
     const _: () = assert!(size_of::<Event>().is_multiple_of(8));
     expected.into_iter().all(|(name, kind, key, value, entries)| {

@@ -1,7 +1,9 @@
 //! The data plane: the program, its maps, its links, all pinned, so that they outlive the controller.
 
+mod bans;
 mod carry;
 mod cells;
+mod lists;
 mod live;
 mod maps;
 mod object;
@@ -19,7 +21,10 @@ use aya::{
     maps::{MapData, MapError, RingBuf},
 };
 use aya_log::EbpfLogger;
-use ratelimit_common::{Moment, Secret, Set};
+use ratelimit_common::{
+    Moment, Secret, Set,
+    ban::{Ban, BanKey},
+};
 
 use crate::{
     attach::{AttachError, Attached, attach, detach},
@@ -28,8 +33,10 @@ use crate::{
     layout::Layout,
 };
 
+pub use bans::BanMaps;
 use carry::CarryOver;
 pub use cells::Cells;
+pub use lists::make as list_map;
 pub use live::LiveTables;
 pub use maps::Maps;
 pub use pins::Pins;
@@ -73,6 +80,7 @@ pub struct Plan<'a> {
     pub layout: &'a Layout,
     pub compiled: Compiled,
     pub interfaces: &'a [Interface],
+    pub bans: &'a [(BanKey, Ban)],
 }
 
 impl Plane {
@@ -104,6 +112,7 @@ impl Plane {
             maps.put_secret(new_secret()?)?;
             carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan.compiled.set));
         }
+        maps.bans_mut().restore(plan.bans)?;
         // What cannot be attached must change nothing: maps that are in use get their contents last.
         let attached = match kept {
             Some(_) => attach_all(&mut programs, pins, plan.interfaces).and_then(|attached| {
@@ -141,6 +150,10 @@ impl Plane {
 
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    pub fn maps_mut(&mut self) -> &mut Maps {
+        &mut self.maps
     }
 
     pub fn attached(&self) -> &[Attached] {

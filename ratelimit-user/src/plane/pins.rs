@@ -19,8 +19,22 @@ use aya::{
 };
 
 /// Maps of a plane, by the names the object gives them.
-pub const MAPS: [&str; 9] =
-    ["EPOCH", "SETS", "ENTRIES", "SECRET", "CELLS", "TALLIES_OF", "ADMITTED", "EVENTS", "EVENTS_SPENT"];
+pub const MAPS: [&str; 14] = [
+    "EPOCH",
+    "SETS",
+    "LISTS",
+    "ENTRIES",
+    "BANS",
+    "BAN_FILTER",
+    "BAN_COUNT",
+    "SECRET",
+    "CELLS",
+    "TALLIES_OF",
+    "ADMITTED",
+    "EVENTS",
+    "EVENTS_SPENT",
+    "RESETS_SPENT",
+];
 
 #[derive(Clone, Debug)]
 pub struct Pins {

@@ -5,18 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, LpmTrie, MapInfo, lpm_trie::Key};
+use aya::maps::{Array, MapInfo};
 use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use ratelimit_common::map::{ENTRY_KEY_LEN, ENTRY_KEY_SET_BITS, entry_key};
-use ratelimit_common::{Entry as RawEntry, Secret, Set};
-use ratelimit_user::compile::{Compiled, compile, key};
+use ratelimit_common::{Secret, Set};
+use ratelimit_user::compile::{Compiled, compile};
 use ratelimit_user::config::{Burst, Config, Entry, EntryKind, Limit, Mode, Network, Period, Rate, Scope};
 use ratelimit_user::layout::Layout;
 use ratelimit_user::machine::Machine;
 use serde::Serialize;
 
-use crate::kernel::coarse_clock_ns;
+use crate::kernel::{coarse_clock_ns, fill_lists};
 use crate::{flood, objects};
 
 /// What is blocked besides, as a single source.
@@ -71,7 +70,8 @@ impl Subject {
         let layout = Layout::plan(&config, None);
         let own_addresses = OWN.map(|address| address.parse().expect("an address")).to_vec();
         let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
-        let compiled = compile(&config, &layout, &Machine { own_addresses, processors: processors as u32 })?;
+        let machine = Machine { own_addresses, processors: processors as u32 };
+        let (compiled, _) = compile(&config, &layout, &machine, None)?;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("CELLS", layout.lines)
             .load(objects::gate()?)
@@ -122,7 +122,7 @@ impl MapSize {
 
 fn fill(ebpf: &mut Ebpf, compiled: Compiled) -> Result<()> {
     const BYTES: usize = size_of::<Set>();
-    let Compiled { mut set, entries } = compiled;
+    let Compiled { mut set, table } = compiled;
     set.generation = 1;
     let mut sets: Array<_, [u8; BYTES]> = ebpf.map_mut("SETS").context("no map SETS")?.try_into()?;
     sets.set(SET, <&[u8; BYTES]>::try_from(bytemuck::bytes_of(&*set))?, 0)?;
@@ -130,14 +130,7 @@ fn fill(ebpf: &mut Ebpf, compiled: Compiled) -> Result<()> {
     let mut secrets: Array<_, [u8; size_of::<Secret>()]> =
         ebpf.map_mut("SECRET").context("no map SECRET")?.try_into()?;
     secrets.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(secret), 0)?;
-    let mut table: LpmTrie<_, [u8; ENTRY_KEY_LEN], [u8; size_of::<RawEntry>()]> =
-        ebpf.map_mut("ENTRIES").context("no map ENTRIES")?.try_into()?;
-    for (network, entry) in entries {
-        let (address, prefix) = key(network);
-        let key = Key::new(ENTRY_KEY_SET_BITS + u32::from(prefix), entry_key(SET, address));
-        table.insert(&key, bytemuck::cast::<_, [u8; size_of::<RawEntry>()]>(entry), 0)?;
-    }
-    Ok(())
+    fill_lists(ebpf, SET, &table.context("no table")?)
 }
 
 /// The fastest rate there is, and a burst of most of the 24 hours it may last.

@@ -15,6 +15,7 @@ impl SynPacket {
     /// The frame, from its Ethernet header on.
     pub fn build(&self) -> Vec<u8> {
         let mut frame = MACS.to_vec();
+        frame[0] |= u8::from(self.to_group);
         for (ether_type, id) in &self.tags {
             frame.extend(ether_type.to_be_bytes());
             frame.extend(id.to_be_bytes());

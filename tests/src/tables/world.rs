@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use ratelimit_common::{
     Address, Entry, Limit, Mode, SERVICES, Secret, Service, ServiceId, Set, limit::TICK_NS, map::CELLS_PER_LINE,
 };
+use ratelimit_user::{config::Network, lists::Networks};
 
 /// Addresses of the gateway.
 pub const OWN_V4: &str = "198.51.100.25";
@@ -88,7 +89,7 @@ struct Listed {
     entry: Entry,
 }
 
-/// An entry as it stands in the map.
+/// An entry of the naive model.
 #[derive(Clone, Copy, Debug)]
 pub struct Compiled {
     pub network: Address,
@@ -108,6 +109,10 @@ impl Compiled {
 pub struct World {
     plans: Vec<Plan>,
     listed: Vec<Listed>,
+    banned: Vec<Listed>,
+    /// Services with `only_from`, and those of them that answer with a reset.
+    restricted: u16,
+    resetting: u16,
     mode: Mode,
     event_interval_ns: u64,
     own: Vec<IpAddr>,
@@ -148,7 +153,16 @@ impl World {
             mode: None,
         });
         let own = [OWN_V4, OWN_V6].map(|address| address.parse().expect("an address")).to_vec();
-        Self { plans: plans.to_vec(), listed: Vec::new(), mode: Mode::Enforce, event_interval_ns: 0, own }
+        Self {
+            plans: plans.to_vec(),
+            listed: Vec::new(),
+            banned: Vec::new(),
+            restricted: 0,
+            resetting: 0,
+            mode: Mode::Enforce,
+            event_interval_ns: 0,
+            own,
+        }
     }
 
     /// The default services, by name and port.
@@ -192,9 +206,32 @@ impl World {
         self.list(network, Entry::new(0, 0, services))
     }
 
+    /// By a list that only observes.
+    pub fn observe(self, network: &str) -> Self {
+        self.list(network, Entry::NONE.observing(u16::MAX))
+    }
+
+    pub fn block_all_packets(self, network: &str) -> Self {
+        self.list(network, Entry::new(0, 0, u16::MAX).blocking_all_packets(u16::MAX))
+    }
+
+    /// Everybody else is dropped, or answered with a reset.
+    pub fn only_from(mut self, service: &str, network: &str, resets: bool) -> Self {
+        let bit = self.id(service).bit();
+        self.restricted |= bit;
+        self.resetting |= if resets { bit } else { 0 };
+        self.list(network, Entry::NONE.permitting(bit))
+    }
+
+    /// Of one of the prefix lengths that bans have.
+    pub fn ban(mut self, service: &str, network: &str) -> Self {
+        let entry = Entry::new(0, 0, self.id(service).bit());
+        self.banned.push(Listed { network: parsed(network), entry });
+        self
+    }
+
     fn list(mut self, network: &str, entry: Entry) -> Self {
-        let network = network.parse().unwrap_or_else(|_| panic!("{network} is no network"));
-        self.listed.push(Listed { network, entry });
+        self.listed.push(Listed { network: parsed(network), entry });
         self
     }
 
@@ -225,7 +262,7 @@ impl World {
         self
     }
 
-    /// Lists that damaged sources fall into, and no limit that the number of frames would reach.
+    /// Lists and bans that damaged sources fall into, and no limit that the number of frames would reach.
     pub fn for_mutations() -> Self {
         Self::new()
             .unlimited()
@@ -235,6 +272,13 @@ impl World {
             .block("2001:db8:6::/47")
             .allow("2001:db8:7::/49")
             .trust("2001:db8:7:8000::/49")
+            .only_from("smtp", "192.0.0.0/8", true)
+            .only_from("smtp", "2001:db8::/32", true)
+            .ban("smtp", "192.1.0.0/16")
+            .ban("smtp", "192.128.2.0/24")
+            .ban("smtp", "192.2.2.7/32")
+            .ban("smtp", "2001:db8:17::/48")
+            .observe("192.4.0.0/16")
     }
 
     /// Every limit of every service so wide that nothing reaches it.
@@ -268,6 +312,8 @@ impl World {
         set.generation = 1;
         set.entries = self.listed.len() as u32;
         set.event_interval_ns = self.event_interval_ns;
+        (set.restricted, set.resetting) = (self.restricted, self.resetting);
+        set.all_packets = self.listed.iter().fold(0, |all, listed| all | listed.entry.of_all_packets());
         set.set_mode(None, self.mode);
         let mut local = 0;
         for (index, plan) in self.plans.iter().enumerate() {
@@ -287,7 +333,21 @@ impl World {
         set
     }
 
-    /// The map answers with the longest match alone: an entry also says what the networks around it say.
+    /// What is listed, network by network.
+    pub fn layers(&self) -> impl Iterator<Item = (Networks, Entry)> {
+        let alone = |listed: &Listed| (std::iter::once(Network::from(listed.network)).collect(), listed.entry);
+        self.listed.iter().map(alone)
+    }
+
+    /// What is banned, with the services as the block of an entry.
+    pub fn bans(&self) -> impl Iterator<Item = Compiled> {
+        self.banned.iter().map(|listed| {
+            let (network, prefix) = mapped(listed.network);
+            Compiled { network, prefix, entry: listed.entry }
+        })
+    }
+
+    /// The naive model: the longest match alone answers, so an entry also says what the networks around it say.
     pub fn entries(&self) -> Vec<Compiled> {
         let around = |inner: &Listed| {
             let containing = self.listed.iter().filter(|outer| outer.network.contains(&inner.network));
@@ -315,6 +375,10 @@ impl Plan {
         let batch = self.batch_mask + 1;
         Rate { period_ns: rate.period_ns * u64::from(batch), burst: (rate.burst / batch).max(1), ..rate }.limit(cell, 1)
     }
+}
+
+fn parsed(network: &str) -> IpNet {
+    network.parse().unwrap_or_else(|_| panic!("{network} is no network"))
 }
 
 fn mapped(network: IpNet) -> (Address, u8) {

@@ -2,6 +2,7 @@
 //!
 //! Every test makes what it needs and leaves nothing behind; `tidy`, the last, looks. They run one after the other, as root.
 
+mod bans;
 mod changes;
 mod explain;
 mod families;

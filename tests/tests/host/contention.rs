@@ -9,7 +9,7 @@ use std::{
 };
 
 use ratelimit_common::{
-    Address, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limiter::ATTEMPTS,
+    Address, ClassId, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limiter::ATTEMPTS,
 };
 use ratelimit_tests::{
     packet::{SynPacket, mutate::Random},
@@ -42,8 +42,16 @@ impl Tables for Jumpy<'_> {
         self.tables.set()
     }
 
-    fn entry(&self, source: Address) -> Entry {
-        self.tables.entry(source)
+    fn class(&self, source: Address) -> ClassId {
+        self.tables.class(source)
+    }
+
+    fn entry(&self, class: ClassId) -> Entry {
+        self.tables.entry(class)
+    }
+
+    fn is_banned(&self, source: Address, service: ServiceId) -> bool {
+        self.tables.is_banned(source, service)
     }
 
     fn secret(&self) -> &Secret {

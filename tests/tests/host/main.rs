@@ -6,3 +6,4 @@ mod limiter;
 mod model;
 mod mutations;
 mod packets;
+mod reply;

@@ -54,7 +54,7 @@ fn judge_every(thread: u64) -> Counts {
 
 fn is_sensible(judged: &Judged) -> bool {
     let verdict = judged.verdict;
-    let dropped = verdict.action() == Action::Drop;
+    let dropped = verdict.action() != Action::Pass;
     let in_a_service = verdict.reason.is_new_connection() || verdict.reason == Reason::Established;
     dropped == (verdict.reason.refuses() && verdict.mode == Mode::Enforce)
         && (!in_a_service || verdict.service.is_some())

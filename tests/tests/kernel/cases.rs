@@ -30,7 +30,7 @@ fn check(kernel: &mut Kernel, program: Program, case: &Case, world: &World, expe
 fn count(tally: &mut Tally, action: Action) {
     match action {
         Action::Pass => tally.passed += 1,
-        Action::Drop => tally.dropped += 1,
+        Action::Drop | Action::Reset => tally.dropped += 1,
     }
 }
 

@@ -84,3 +84,14 @@ fn a_source_gets_its_rate_by_the_kernels_clock() -> Result<()> {
     assert!((2000 + earned - 2..=2000 + at_most + 1).contains(&admitted), "{admitted}, {earned} to {at_most} earned");
     Ok(())
 }
+
+/// Only the kernel side looks at hardware addresses: the decision does not know them.
+#[test]
+fn a_frame_for_several_stations_is_not_answered() -> Result<()> {
+    let kernel = crate::load(Globals::default(), &World::new().only_from("smtp", "198.51.100.0/24", true));
+    for program in Program::ALL {
+        assert_eq!(kernel.run(program, &SynPacket::v4().build())?, Action::Reset);
+        assert_eq!(kernel.run(program, &SynPacket::v4().to_group().build())?, Action::Drop);
+    }
+    Ok(())
+}

@@ -21,6 +21,8 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
         services.iter().filter(is_one).collect()
     };
     let blocked = with(&[Reason::Blocked]);
+    let banned = with(&[Reason::Banned]);
+    let restricted = with(&[Reason::Restricted]);
     let limited = with(&[Reason::SourceLimit, Reason::NetworkLimit]);
     let address = explanation.address;
 
@@ -28,6 +30,18 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
     if !blocked.is_empty() {
         commands.extend(adding(EntryKind::Allow, address, &blocked, services, "lifts the block, limits stay"));
         commands.extend(unblocking(&blocked));
+    }
+    if !banned.is_empty() {
+        commands.push((format!("ratelimit unban {address}"), "ends the bans of this address"));
+    }
+    if !restricted.is_empty() {
+        let effect = "for machines of your own: no limit, no list";
+        commands.extend(adding(EntryKind::Trust, address, &restricted, services, effect));
+        let add = |service: &&ServiceExplanation| {
+            let name = &service.service;
+            (format!("add {address} to services.{name}.only_from, then ratelimit reload"), "lets it in, limits stay")
+        };
+        commands.extend(restricted.iter().map(add));
     }
     if !limited.is_empty() {
         commands.extend(limited.iter().filter_map(|service| raising(service)));

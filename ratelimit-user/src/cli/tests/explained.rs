@@ -17,6 +17,7 @@ fn service(name: &str, reason: &str, refused: bool, action: &str) -> ServiceExpl
         refused,
         action: action.into(),
         entries: Vec::new(),
+        bans: Vec::new(),
         levels: Vec::new(),
     }
 }

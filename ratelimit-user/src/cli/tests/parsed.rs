@@ -138,6 +138,22 @@ fn entries_are_networks_for_services() {
 }
 
 #[test]
+fn a_ban_needs_a_time_and_unban_a_network_or_all() {
+    let line = "ratelimit ban 192.0.2.0/24 --for 1h --service smtp --note spam";
+    let Command::Ban(ban) = cli(line).command else { panic!("not ban") };
+    assert_eq!((ban.network, ban.for_), (parse("192.0.2.0/24"), parse("1h")));
+    assert_eq!((ban.services, ban.note.as_deref()), (vec!["smtp".to_owned()], Some("spam")));
+    usage("ratelimit ban 192.0.2.7");
+    let Command::Unban(unban) = cli("ratelimit unban 2001:db8::7").command else { panic!("not unban") };
+    assert_eq!((unban.network, unban.protect), (Some(parse("2001:db8::7")), parse("24h")));
+    let Command::Unban(unban) = cli("ratelimit unban --all --by log").command else { panic!("not unban") };
+    assert!(unban.all && unban.by == Some(crate::bans::By::Log));
+    usage("ratelimit unban");
+    usage("ratelimit unban 192.0.2.7 --all");
+    cli("ratelimit bans --service smtp");
+}
+
+#[test]
 fn the_other_commands_parse() {
     let Command::Events(events) = cli("ratelimit events --follow --last 5").command else { panic!("not events") };
     assert_eq!((events.follow, events.last), (true, 5));
@@ -160,7 +176,7 @@ fn the_other_commands_parse() {
 
 #[test]
 fn what_does_not_work_yet_is_no_command() {
-    for command in ["doctor", "top", "report", "ban", "unban", "bans", "list", "dnsbl", "sources", "log", "changes"] {
+    for command in ["doctor", "top", "report", "list", "dnsbl", "sources", "log", "changes"] {
         usage(&format!("ratelimit {command}"));
     }
     assert_eq!(usage("ratelimit").kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);

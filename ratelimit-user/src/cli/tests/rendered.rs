@@ -2,10 +2,11 @@ use std::path::Path;
 
 use super::{assert_text, counts, parse};
 use crate::api::{
-    Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded, ServiceStatus,
-    Status,
+    BanView, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded,
+    ServiceExplanation, ServiceStatus, Status, Unbanned,
 };
-use crate::cli::{config, detach, entry, events, limit, mode, reload, status};
+use crate::bans::By;
+use crate::cli::{ban, config, detach, entry, events, limit, mode, reload, status};
 use crate::config::{Config, EntryKind, Level, Limit, Mode};
 
 fn gate(mode: Mode) -> ModeView {
@@ -53,7 +54,7 @@ fn observing() -> Status {
         services: vec![smtp, service("sieve", &[4190], 3, 0, 0)],
         other: counts([("malformed", 3, 0), ("not_served", 1_000, 0)]),
         memory_bytes: 32 << 20,
-        entries: EntryCounts { trust: 2, allow: 0, block: 1 },
+        entries: EntryCounts { trust: 2, allow: 0, block: 1, bans: 1200 },
         generation: 3,
         warnings: Vec::new(),
     }
@@ -68,7 +69,7 @@ fn status_says_first_whether_anything_is_dropped() {
             "",
             "controller     running for 2 h 5 min, process 812, version 0.1.0",
             "configuration  /etc/ratelimit/ratelimit.toml",
-            "lists          trust 2, allow 0, block 1",
+            "lists          trust 2, allow 0, block 1; bans 1,200",
             "attached       eth0: native",
             "               eth1: generic, much slower than native",
             "                 not native: the driver has no XDP",
@@ -108,7 +109,7 @@ fn status_shows_what_is_wrong_before_the_figures() {
             "",
             "controller     running for 2 h 5 min, process 812, version 0.1.0",
             "configuration  /etc/ratelimit/ratelimit.toml",
-            "lists          trust 2, allow 0, block 1",
+            "lists          trust 2, allow 0, block 1; bans 1,200",
             "attached       eth0: native",
             "               eth1: generic, much slower than native",
             "                 not native: the driver has no XDP",
@@ -258,6 +259,74 @@ fn a_change_of_entries_shows_the_network_it_was_about() {
     let gone = entry::changed(EntryKind::Block, parse("203.0.113.7"), "removed", &entries[..1]);
     assert_text(&gone, &["203.0.113.7/32 removed; block has 1 entry now"]);
     assert_text(&entry::shown(EntryKind::Trust, &[]), &["trust: no entries"]);
+}
+
+fn banned(network: &str, services: &[&str], hits: u64) -> BanView {
+    BanView {
+        network: parse(network),
+        services: services.iter().map(|name| (*name).to_owned()).collect(),
+        by: By::Admin,
+        note: (hits > 0).then(|| "guesses passwords".to_owned()),
+        since: "2026-11-22T04:00:00Z".into(),
+        until: "2026-11-22T05:00:00Z".into(),
+        hits,
+        last_hit: (hits > 0).then(|| "2026-11-22T04:30:00Z".to_owned()),
+    }
+}
+
+#[test]
+fn bans_show_what_they_stopped() {
+    let bans = [banned("198.51.100.0/24", &[], 0), banned("203.0.113.7", &["imap", "imaps"], 12_345)];
+    assert_text(
+        &ban::table(&bans),
+        &[
+            "network          services     since                 until                 by     stopped  last                  note",
+            "198.51.100.0/24  all          2026-11-22T04:00:00Z  2026-11-22T05:00:00Z  admin        0",
+            "203.0.113.7/32   imap, imaps  2026-11-22T04:00:00Z  2026-11-22T05:00:00Z  admin   12,345  2026-11-22T04:30:00Z  guesses passwords",
+        ],
+    );
+}
+
+#[test]
+fn unban_says_what_ended_and_every_rule_that_still_refuses() {
+    let network = Some(parse("203.0.113.7"));
+    let none = Unbanned { ended: Vec::new(), still_refused: Vec::new() };
+    assert_text(&ban::ended(network, &none), &["no ban ended: there was none"]);
+    let block = EntryView {
+        kind: EntryKind::Block,
+        network: parse("203.0.113.0/24"),
+        services: Vec::new(),
+        note: None,
+        by: "config".into(),
+        since: None,
+    };
+    let refused = ServiceExplanation {
+        service: "imap".into(),
+        mode: Mode::Enforce,
+        reason: "blocked".into(),
+        meaning: "meaning".into(),
+        refused: true,
+        action: "drop".into(),
+        entries: vec![block],
+        bans: vec![banned("203.0.0.0/16", &["imap"], 0)],
+        levels: Vec::new(),
+    };
+    let some = Unbanned { ended: vec![banned("203.0.113.7", &["imap"], 0)], still_refused: vec![refused] };
+    assert_text(
+        &ban::ended(network, &some),
+        &[
+            "1 ban ended",
+            "",
+            "network         services  since                 until                 by     stopped",
+            "203.0.113.7/32  imap      2026-11-22T04:00:00Z  2026-11-22T05:00:00Z  admin        0",
+            "",
+            "still refused: 203.0.113.7",
+            "service  reason   by",
+            "imap     blocked  block 203.0.113.0/24, ban 203.0.0.0/16 until 2026-11-22T05:00:00Z",
+            "",
+            "`ratelimit explain 203.0.113.7` says what would change it",
+        ],
+    );
 }
 
 #[test]

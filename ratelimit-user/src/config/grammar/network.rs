@@ -69,6 +69,13 @@ impl Network {
     }
 }
 
+impl From<IpNet> for Network {
+    /// Host bits are cleared.
+    fn from(net: IpNet) -> Self {
+        Self::truncated(net.addr(), net.prefix_len()).unwrap_or(Self(net.trunc()))
+    }
+}
+
 impl From<IpAddr> for Network {
     fn from(address: IpAddr) -> Self {
         Self::host(address)

@@ -5,14 +5,28 @@ use super::{Reader, quoted};
 use crate::config::grammar::{Burst, Network, Rate};
 use crate::config::limit::{Level, Limit};
 use crate::config::problem::{KeyProblem, LimitProblem, ServiceProblem, ValueProblem};
-use crate::config::service::{DEFAULT_SERVICES, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service};
+use crate::config::service::{
+    DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service,
+};
 
-const KEYS: &[&str] =
-    &["enabled", "ports", "to", "mode", "source", "network", "service", "source_prefix", "network_prefix"];
+const KEYS: &[&str] = &[
+    "enabled",
+    "ports",
+    "to",
+    "mode",
+    "source",
+    "network",
+    "service",
+    "source_prefix",
+    "network_prefix",
+    "only_from",
+    "deny",
+];
 const LIMIT_KEYS: &[&str] = &["rate", "burst"];
 const PREFIX_KEYS: &[&str] = &["v4", "v6"];
 const LIMIT_EXAMPLE: &str = "{ rate = \"300/min\", burst = 300 }";
 const PORTS_EXAMPLE: &str = "ports = [25]";
+const DENY_EXAMPLE: &str = "deny = \"drop\"";
 
 impl Reader {
     /// The built-in services as the file changes them, then the file's own in its order.
@@ -68,6 +82,7 @@ impl Reader {
         service.mode = fields.get("mode").and_then(|node| self.mode(node));
         self.levels(&fields, &mut service);
         self.prefixes(node, &fields, &mut service);
+        self.access(&fields, &mut service);
         Some((service, enabled))
     }
 
@@ -100,9 +115,37 @@ impl Reader {
             self.wrong_type(node, expected, example);
             return None;
         }
+        let networks = self.networks(node, expected, example, "name a network, or write to = \"local\"")?;
+        Some(Destination::Networks(networks))
+    }
+
+    /// Who may connect, and what becomes of everybody else.
+    fn access(&mut self, fields: &Fields<'_>, service: &mut Service) {
+        if let Some(node) = fields.get("only_from") {
+            let remedy = "nobody could connect: name a network, or leave the key out to let in everybody";
+            let networks = self.networks(node, "a list of networks", "only_from = [\"192.0.2.0/24\"]", remedy);
+            service.only_from = networks.unwrap_or_default();
+        }
+        if let Some(node) = fields.get("deny") {
+            let Some(text) = self.text(node, DENY_EXAMPLE) else { return };
+            match Deny::ALL.into_iter().find(|deny| deny.name() == text) {
+                Some(deny) => service.deny = deny,
+                None => self.problem(node, ValueProblem::Deny { value: quoted(text) }),
+            }
+        }
+    }
+
+    /// Networks, none twice; an empty list is a problem.
+    fn networks(
+        &mut self,
+        node: &Node<'_>,
+        expected: &'static str,
+        example: &'static str,
+        remedy: &'static str,
+    ) -> Option<Vec<Network>> {
         let items = self.items(node, expected, example)?;
         if items.is_empty() {
-            self.problem(node, ValueProblem::Empty { remedy: "name a network, or write to = \"local\"" });
+            self.problem(node, ValueProblem::Empty { remedy });
         }
         let mut networks: Vec<Network> = Vec::new();
         for item in items {
@@ -113,7 +156,7 @@ impl Reader {
                 networks.push(network);
             }
         }
-        Some(Destination::Networks(networks))
+        Some(networks)
     }
 
     fn levels(&mut self, fields: &Fields<'_>, service: &mut Service) {

@@ -129,7 +129,7 @@ fn unknown_keys() {
         (
             "[services.smtp]\nconnections = 50\n",
             "t.toml:2:1: services.smtp.connections: unknown key
-    remove it; known here: enabled, ports, to, mode, source, network, service, source_prefix, network_prefix",
+    remove it; known here: enabled, ports, to, mode, source, network, service, source_prefix, network_prefix, only_from, deny",
         ),
         (
             "[services.smtp]\nsource = { rate = \"1/s\", brust = 5, burst = 5 }\n",

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::config;
 use crate::config::{
-    Burst, ByteSize, Config, DEFAULT_SERVICES, Destination, Entry, Interfaces, Limit, Mode, Network, Prefix, Rate,
-    Scope, Service,
+    Burst, ByteSize, Config, DEFAULT_SERVICES, Deny, Destination, Entry, Interfaces, Limit, Mode, Network, Prefix,
+    Rate, Scope, Service,
 };
 
 fn rate(text: &str) -> Rate {
@@ -61,6 +61,8 @@ fn the_defaults_observe_the_mail_ports() {
             service: Some(limit("1000/s", 5000)),
             source_prefix: Prefix { v4: 32, v6: if is_smtp { 128 } else { 64 } },
             network_prefix: Prefix { v4: 24, v6: if is_smtp { 64 } else { 48 } },
+            only_from: Vec::new(),
+            deny: Deny::Reset,
         };
         assert_eq!(service(&config, name), expected);
     }
@@ -94,6 +96,8 @@ network = \"off\"
 service = { rate = \"50/s\", burst = 5_000 }
 source_prefix = { v4 = 31, v6 = 64 }
 network_prefix = { v4 = 20, v6 = 40 }
+only_from = [\"203.0.113.0/24\", \"2001:db8::/32\"]
+deny = \"drop\"
 ",
     );
     assert_eq!(read.interfaces, Interfaces::Named(vec!["eth0".into(), "ens3.100".into()]));
@@ -120,6 +124,8 @@ network_prefix = { v4 = 20, v6 = 40 }
         service: Some(limit("50/s", 5000)),
         source_prefix: Prefix { v4: 31, v6: 64 },
         network_prefix: Prefix { v4: 20, v6: 40 },
+        only_from: vec![network("203.0.113.0/24"), network("2001:db8::/32")],
+        deny: Deny::Drop,
     };
     assert_eq!(service(&read, "mine"), expected);
 }

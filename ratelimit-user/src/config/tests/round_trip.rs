@@ -9,8 +9,8 @@ use proptest::sample::{Index, select, subsequence};
 
 use super::config;
 use crate::config::{
-    Burst, ByteSize, Config, DEFAULT_SERVICES, Destination, Entry, Interfaces, Limit, Mode, Network, Paths, Period,
-    Prefix, Rate, Scope, Service,
+    Burst, ByteSize, Config, DEFAULT_SERVICES, Deny, Destination, Entry, Interfaces, Limit, Mode, Network, Paths,
+    Period, Prefix, Rate, Scope, Service,
 };
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -45,8 +45,9 @@ fn service(name: String, port: u16) -> impl Strategy<Value = Service> {
     });
     let to = prop_oneof![Just(Destination::Local), networks];
     let limits = || vec(limit(), 0..=2);
-    (to, option::of(mode()), limits(), limits(), option::of(limit()), prefixes()).prop_map(
-        move |(to, mode, source, network, service, (source_prefix, network_prefix))| Service {
+    let access = (btree_set(network(), 0..3), select(Deny::ALL.to_vec()));
+    (to, option::of(mode()), limits(), limits(), option::of(limit()), prefixes(), access).prop_map(
+        move |(to, mode, source, network, service, (source_prefix, network_prefix), (only_from, deny))| Service {
             name: name.clone(),
             ports: vec![port, port + 1],
             to,
@@ -56,6 +57,8 @@ fn service(name: String, port: u16) -> impl Strategy<Value = Service> {
             service,
             source_prefix,
             network_prefix,
+            only_from: only_from.into_iter().collect(),
+            deny,
         },
     )
 }
@@ -112,6 +115,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     let memory = (1_u64 << 20..=1 << 30).prop_map(ByteSize::from_bytes);
     (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries).prop_map(
         |(interfaces, mode, memory, events_per_second, paths, (services, [trust, allow, block]))| Config {
+            lists: Vec::new(),
             interfaces,
             mode,
             memory,

@@ -1,0 +1,152 @@
+//! What a configuration says of networks, layer by layer.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ratelimit_common::Entry;
+
+use super::{
+    Networks,
+    table::{self, Table, TooManyClasses},
+};
+use crate::{
+    config::{Config, EntryKind, Network, Scope},
+    layout::Layout,
+};
+
+/// What is said of networks. Equal layers make equal tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layers(Vec<Layer>);
+
+#[derive(Clone, Debug)]
+struct Layer {
+    networks: Arc<Networks>,
+    says: Entry,
+    /// Nothing blocks its networks, whatever other layers say.
+    shields: bool,
+}
+
+impl PartialEq for Layer {
+    fn eq(&self, other: &Self) -> bool {
+        let same = || Arc::ptr_eq(&self.networks, &other.networks) || self.networks == other.networks;
+        self.says == other.says && self.shields == other.shields && same()
+    }
+}
+
+impl Eq for Layer {}
+
+impl Layers {
+    /// `own` are addresses of this machine: nothing blocks them, and they may connect to every service.
+    pub fn of(config: &Config, layout: &Layout, own: &Arc<Networks>) -> Self {
+        let mut layers = Self::default();
+        layers.add_entries(config, layout);
+        layers.add_only_from(config, layout, own);
+        if layers.0.iter().any(|layer| layer.says != layer.says.shielded()) {
+            layers.0.push(Layer { networks: Arc::clone(own), says: Entry::NONE, shields: true });
+        }
+        layers
+    }
+
+    pub fn entries(&self) -> usize {
+        self.0.iter().map(|layer| layer.networks.len()).sum()
+    }
+
+    pub fn build(&self) -> Result<Table, TooManyClasses> {
+        let layers: Vec<_> = self
+            .0
+            .iter()
+            .map(|layer| table::Layer { networks: &layer.networks, says: layer.says, shields: layer.shields })
+            .collect();
+        table::build(&layers)
+    }
+
+    fn add(&mut self, networks: Arc<Networks>, says: Entry) {
+        if says != Entry::NONE && !networks.is_empty() {
+            self.0.push(Layer { networks, says, shields: false });
+        }
+    }
+
+    /// One layer for each kind and each set of services, however many entries there are.
+    fn add_entries(&mut self, config: &Config, layout: &Layout) {
+        for kind in EntryKind::ALL {
+            let mut by_services = BTreeMap::<u16, Vec<Network>>::new();
+            for entry in config.entries(kind) {
+                by_services.entry(bits(&entry.services, layout)).or_default().push(entry.network);
+            }
+            for (services, networks) in by_services {
+                let says = match kind {
+                    EntryKind::Trust => Entry::new(services, 0, 0),
+                    EntryKind::Allow => Entry::new(0, services, 0),
+                    EntryKind::Block => Entry::new(0, 0, services),
+                };
+                self.add(Arc::new(networks.into_iter().collect()), says);
+            }
+        }
+    }
+
+    fn add_only_from(&mut self, config: &Config, layout: &Layout, own: &Arc<Networks>) {
+        let restricted = layout.bits_of(config, |service| !service.only_from.is_empty());
+        self.add(Arc::clone(own), Entry::NONE.permitting(restricted));
+        for service in &config.services {
+            let says = Entry::NONE.permitting(layout.place(&service.name).map_or(0, |place| place.id.bit()));
+            self.add(Arc::new(service.only_from.iter().copied().collect()), says);
+        }
+    }
+}
+
+/// The services of a scope, one bit each.
+fn bits(scope: &Scope, layout: &Layout) -> u16 {
+    match scope {
+        Scope::All => u16::MAX,
+        Scope::Services(names) => {
+            let places = names.iter().filter_map(|name| layout.place(name));
+            places.fold(0, |all, place| all | place.id.bit())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratelimit_common::{Address, lookup::find};
+
+    fn entry(text: &str, own: &[&str], address: &str) -> Entry {
+        let config = Config::parse(text, "test").unwrap().config;
+        let own = own.iter().map(|address| address.parse::<Network>().unwrap()).collect();
+        let layers = Layers::of(&config, &Layout::plan(&config, None), &Arc::new(own));
+        let table = layers.build().unwrap();
+        let address: std::net::IpAddr = address.parse().unwrap();
+        table.classes()[usize::from(find(table.to_lines().as_slice(), Address::from(address)).0)]
+    }
+
+    const ALL: u16 = u16::MAX;
+
+    #[test]
+    fn a_network_says_what_the_wider_ones_say_too() {
+        let text = r#"block = ["10.0.0.0/8", "192.0.2.0/24"]
+                      allow = ["10.1.0.0/16"]
+                      trust = ["10.1.2.3"]"#;
+        assert_eq!(entry(text, &[], "10.200.0.1"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &[], "10.1.0.1"), Entry::new(0, ALL, ALL));
+        assert_eq!(entry(text, &[], "10.1.2.3"), Entry::new(ALL, ALL, ALL));
+        assert_eq!(entry(text, &[], "11.0.0.0"), Entry::NONE);
+    }
+
+    #[test]
+    fn all_of_ipv6_says_nothing_of_ipv4() {
+        let text = r#"block = ["::/0", "198.51.100.0/24"]"#;
+        assert_eq!(entry(text, &[], "203.0.113.1"), Entry::NONE);
+        assert_eq!(entry(text, &[], "2001:db8::1"), Entry::new(0, 0, ALL));
+        let text = "trust = [\"::/0\"]\nblock = [\"0.0.0.0/0\"]";
+        assert_eq!(entry(text, &[], "203.0.113.1"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &[], "2001:db8::1"), Entry::new(ALL, 0, 0));
+    }
+
+    #[test]
+    fn own_addresses_are_never_blocked_and_always_permitted() {
+        let text = "block = [\"192.0.2.0/24\"]\n[services.smtp]\nonly_from = [\"198.51.100.0/24\"]";
+        let smtp = Entry::NONE.permitting(1);
+        assert_eq!(entry(text, &["192.0.2.1"], "192.0.2.1"), smtp);
+        assert_eq!(entry(text, &["192.0.2.1"], "192.0.2.2"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &["192.0.2.1"], "198.51.100.9"), smtp);
+    }
+}

@@ -1,0 +1,10 @@
+//! Lists of networks, and the table the gate looks them up in.
+//!
+//! One way: *`Networks` → `Layers` → `Table` → maps.*
+
+pub mod layers;
+pub mod networks;
+pub mod table;
+
+pub use layers::Layers;
+pub use networks::{Networks, V4, V6};
