@@ -29,13 +29,13 @@ use tokio::{
 };
 
 use crate::api::{
-    BanRequest, BanView, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView, ModeView,
-    Refused, Reloaded, SetLimit, SetMode, Status, UnbanRequest, Unbanned,
+    BanRequest, BanView, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView, ListMatch,
+    ListProgress, ListView, ModeView, Refused, Reloaded, SetLimit, SetMode, Status, UnbanRequest, Unbanned,
 };
 use crate::config::{EntryKind, Level};
 
 pub use error::{ClientError, Foreign, Stopped};
-pub use follow::Events;
+pub use follow::Lines;
 
 /// The controller answers from memory; one that has not done so by now hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,9 +67,9 @@ impl Client {
     }
 
     /// Events from now on, as they come.
-    pub fn follow(&self) -> Result<Events<'_>, ClientError> {
+    pub fn follow(&self) -> Result<Lines<'_, Event>, ClientError> {
         let answer = self.within_patience(false, self.send(Method::GET, "/v1/events", Bytes::new()))?;
-        Ok(Events::new(self, answer.into_body()))
+        Ok(Lines::new(self, answer.into_body()))
     }
 
     pub fn explain(&self, address: IpAddr, service: Option<&str>) -> Result<Explanation, ClientError> {
@@ -128,6 +128,32 @@ impl Client {
 
     pub fn unban(&self, which: &UnbanRequest) -> Result<Unbanned, ClientError> {
         self.tell(Method::DELETE, "/v1/bans", which)
+    }
+
+    pub fn lists(&self) -> Result<Vec<ListView>, ClientError> {
+        self.ask(Method::GET, "/v1/lists")
+    }
+
+    /// What the lists say of an address.
+    pub fn test_lists(&self, address: IpAddr) -> Result<Vec<ListMatch>, ClientError> {
+        self.ask(Method::GET, &format!("/v1/lists/test?address={}", encoded(&address.to_string())))
+    }
+
+    /// Has a list, or all of them, brought in now, and tells how far that is.
+    pub fn refresh_lists(&self, list: Option<&str>) -> Result<Lines<'_, ListProgress>, ClientError> {
+        self.order_lists("refresh", list)
+    }
+
+    /// Takes the copy of a list that waits.
+    pub fn accept_list(&self, list: &str) -> Result<Lines<'_, ListProgress>, ClientError> {
+        self.order_lists("accept", Some(list))
+    }
+
+    fn order_lists(&self, order: &str, list: Option<&str>) -> Result<Lines<'_, ListProgress>, ClientError> {
+        let list = list.map(|list| format!("?list={}", encoded(list))).unwrap_or_default();
+        let path = format!("/v1/lists/{order}{list}");
+        let answer = self.within_patience(true, self.send(Method::POST, &path, Bytes::new()))?;
+        Ok(Lines::new(self, answer.into_body()))
     }
 
     pub fn config(&self) -> Result<ConfigView, ClientError> {

@@ -8,7 +8,7 @@ use crate::{
     config::{self, Config, Deny, Destination, Network},
     layout::{Layout, Place},
     lists::{
-        Layers,
+        Layers, Weights,
         table::{Table, TooManyClasses},
     },
     machine::Machine,
@@ -38,11 +38,13 @@ pub fn compile(
     config: &Config,
     layout: &Layout,
     machine: &Machine,
+    lists: &Weights,
     in_force: Option<&Layers>,
 ) -> Result<(Compiled, Layers), CompileError> {
-    let mut set = compile_set(config, layout, machine)?;
+    let mut set = compile_set(config, layout, machine, lists)?;
     let own = machine.own_addresses.iter().map(|address| Network::host(*address)).collect();
-    let layers = Layers::of(config, layout, &Arc::new(own));
+    let layers = Layers::of(config, layout, &Arc::new(own), lists);
+    set.all_packets = layers.of_all_packets();
     set.entries = u32::try_from(layers.entries()).unwrap_or(u32::MAX);
     let table = match in_force {
         Some(in_force) if *in_force == layers => None,
@@ -51,7 +53,7 @@ pub fn compile(
     Ok((Compiled { set, table }, layers))
 }
 
-fn compile_set(config: &Config, layout: &Layout, machine: &Machine) -> Result<Box<Set>, CompileError> {
+fn compile_set(config: &Config, layout: &Layout, machine: &Machine, lists: &Weights) -> Result<Box<Set>, CompileError> {
     let mut set = bytemuck::zeroed_box::<Set>();
     set.event_interval_ns = event_interval_ns(config.events_per_second, machine.processors);
     set.set_mode(None, mode(config.mode));
@@ -78,7 +80,7 @@ fn compile_set(config: &Config, layout: &Layout, machine: &Machine) -> Result<Bo
         _ => machine.own_addresses.iter().map(|address| Address::from(*address)).collect(),
     };
     set.put_locals(&own, local).map_err(CompileError::Destinations)?;
-    set.restricted = layout.bits_of(config, |service| !service.only_from.is_empty());
+    set.restricted = layout.bits_of(config, |service| lists.restrict(config, service));
     set.resetting = layout.bits_of(config, |service| service.deny == Deny::Reset);
     set.reset_interval_ns = SECOND_NS * u64::from(machine.processors.max(1)) / RESETS_PER_SECOND;
     Ok(set)
@@ -171,7 +173,9 @@ mod tests {
     fn a_destination_that_takes_in_ipv4_by_accident_is_refused() {
         let config = Config::parse("[services.smtp]\nto = [\"::/0\"]", "test").unwrap().config;
         let machine = Machine { own_addresses: Vec::new(), processors: 1 };
-        let error = compile(&config, &Layout::plan(&config, None), &machine, None).unwrap_err().to_string();
+        let error = compile(&config, &Layout::plan(&config, None), &machine, &Weights::default(), None)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("services.smtp.to") && error.contains("2000::/3"), "{error}");
     }
 
@@ -180,7 +184,7 @@ mod tests {
         let config = Config::default();
         let layout = Layout::plan(&config, None);
         let machine = Machine { own_addresses: Vec::new(), processors: 2 };
-        let (compiled, _) = compile(&config, &layout, &machine, None).unwrap();
+        let (compiled, _) = compile(&config, &layout, &machine, &Weights::default(), None).unwrap();
         assert_eq!(compiled.set.services().count(), config.services.len());
         for service in &config.services {
             let place = layout.place(&service.name).unwrap();

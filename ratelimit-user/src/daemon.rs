@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
 
@@ -21,6 +21,7 @@ use crate::{
     config::Mode,
     controller::Controller,
     interface::AddressWatch,
+    lists::keeper::keep,
     lock::Lock,
     plane::{ProgramLog, now},
     preflight,
@@ -79,7 +80,10 @@ enum End {
 async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Result<End> {
     let listener = server::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
     let (leave, mut left) = watch::channel(false);
-    let served = tokio::spawn(server::serve(listener, Shared { controller: Arc::clone(controller), leave }));
+    let (lists, orders) = mpsc::unbounded_channel();
+    let shared = Shared { controller: Arc::clone(controller), lists, leave };
+    let served = tokio::spawn(server::serve(listener, shared));
+    let lists = tokio::spawn(keep(Arc::clone(controller), orders));
     let events = tokio::spawn(listen_to_plane(Arc::clone(controller)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -119,6 +123,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     };
     served.abort();
     events.abort();
+    lists.abort();
     Ok(end)
 }
 

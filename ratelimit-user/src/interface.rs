@@ -14,6 +14,8 @@ use netlink_packet_route::{
 };
 pub use watch::AddressWatch;
 
+use crate::config::Network;
+
 /// An interface whose frames the gate can judge: one with Ethernet headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -114,19 +116,43 @@ pub fn default_route_interfaces() -> Result<Vec<String>, InterfaceError> {
 /// All addresses of this network namespace, link-local ones included, 127.0.0.0/8 and ::1 excepted; sorted.
 pub fn own_addresses() -> Result<Vec<IpAddr>, InterfaceError> {
     let mut addresses: Vec<IpAddr> = nix::ifaddrs::getifaddrs()?
-        .filter_map(|entry| {
-            let address = entry.address?;
-            match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-                (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-                (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
-                _ => None,
-            }
-        })
+        .filter_map(|entry| ip(&entry.address?))
         .filter(|address| !address.is_loopback())
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
     Ok(addresses)
+}
+
+/// The networks that this machine's own addresses are in, those of loopback and link-local ones excepted.
+pub fn own_networks() -> Result<Vec<Network>, InterfaceError> {
+    let network = |entry: nix::ifaddrs::InterfaceAddress| {
+        let (address, mask) = (ip(&entry.address?)?, ip(&entry.netmask?)?);
+        let length = match mask {
+            IpAddr::V4(mask) => mask.to_bits().leading_ones(),
+            IpAddr::V6(mask) => mask.to_bits().leading_ones(),
+        };
+        let is_link_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        if address.is_loopback() || is_link_local {
+            return None;
+        }
+        Network::truncated(address, u8::try_from(length).ok()?)
+    };
+    let mut networks: Vec<Network> = nix::ifaddrs::getifaddrs()?.filter_map(network).collect();
+    networks.sort_unstable();
+    networks.dedup();
+    Ok(networks)
+}
+
+fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
+        (None, None) => None,
+    }
 }
 
 /// The interfaces a route leads to, if it is a default route of the main table that forwards.

@@ -42,7 +42,11 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
         services,
         other,
         memory_bytes: u64::from(maps.lines()) * LINE_BYTES as u64,
-        entries: api::EntryCounts { bans: maps.bans().count()?, ..api::EntryCounts::default() },
+        entries: api::EntryCounts {
+            lists: set.entries.into(),
+            bans: maps.bans().count()?,
+            ..api::EntryCounts::default()
+        },
         generation: set.generation,
         warnings: vec!["no controller runs: the gate judges on by what was last in force".to_owned()],
     })

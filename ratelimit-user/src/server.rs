@@ -17,17 +17,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use futures_util::stream;
+use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::UnixListener,
-    sync::{broadcast::error::RecvError, watch},
+    sync::{broadcast::error::RecvError, mpsc, watch},
 };
 
 use crate::{
     api,
     config::{EntryKind, Level},
     controller::{Controller, Rejection},
+    lists::{keeper, roster::JobKind},
 };
 
 /// The largest request that makes sense.
@@ -37,6 +38,8 @@ const LARGEST_REQUEST_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub controller: Arc<Mutex<Controller>>,
+    /// Told which lists to bring in out of turn.
+    pub lists: mpsc::UnboundedSender<keeper::Request>,
     /// Told when a client has asked to detach and leave.
     pub leave: watch::Sender<bool>,
 }
@@ -72,6 +75,10 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/limits/{service}", put(set_limit).delete(reset_limit))
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
         .route("/v1/bans", get(async |shared| ask(shared, Controller::ban_views).await).post(ban).delete(unban))
+        .route("/v1/lists", get(async |shared| ask(shared, |controller| Ok(controller.list_views())).await))
+        .route("/v1/lists/test", get(test_lists))
+        .route("/v1/lists/refresh", post(async |shared, query| order_lists(shared, query, JobKind::Ask).await))
+        .route("/v1/lists/accept", post(async |shared, query| order_lists(shared, query, JobKind::Accept).await))
         .route("/v1/config", get(async |shared| ask(shared, |controller| Ok(controller.config_view())).await))
         .route("/v1/reload", post(async |shared| ask(shared, Controller::reload).await))
         .route("/v1/detach", post(detach))
@@ -86,21 +93,29 @@ async fn ask<T: Serialize + Send + 'static>(
     State(shared): State<Shared>,
     question: impl FnOnce(&mut Controller) -> Result<T, Rejection> + Send + 'static,
 ) -> Response {
+    on_controller(shared, question).await.map_or_else(|refused| refused, |answer| Json(answer).into_response())
+}
+
+/// The answer, or what is said instead.
+async fn on_controller<T: Send + 'static>(
+    shared: Shared,
+    question: impl FnOnce(&mut Controller) -> Result<T, Rejection> + Send + 'static,
+) -> Result<T, Response> {
     let answer = tokio::task::spawn_blocking(move || {
         let mut controller = shared.controller.lock().unwrap_or_else(PoisonError::into_inner);
         question(&mut controller)
     });
     match answer.await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(rejection)) => {
             let status = match rejection {
                 Rejection::Invalid(_) => StatusCode::BAD_REQUEST,
                 Rejection::Unknown(_) => StatusCode::NOT_FOUND,
                 Rejection::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
-            refuse(status, &rejection.to_string())
+            Err(refuse(status, &rejection.to_string()))
         }
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the controller failed: {error}")),
+        Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the controller failed: {error}"))),
     }
 }
 
@@ -126,17 +141,13 @@ async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) 
     let lines = stream::unfold(events.follow(), async |mut news| {
         loop {
             match news.recv().await {
-                Ok(event) => {
-                    let mut line = serde_json::to_vec(&event).unwrap_or_default();
-                    line.push(b'\n');
-                    return Some((Ok::<_, Infallible>(Bytes::from(line)), news));
-                }
+                Ok(event) => return Some((Ok::<_, Infallible>(line(&event)), news)),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
         }
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    ndjson(lines)
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +211,50 @@ async fn ban(shared: State<Shared>, request: Result<Json<api::BanRequest>, JsonR
 
 async fn unban(shared: State<Shared>, request: Result<Json<api::UnbanRequest>, JsonRejection>) -> Response {
     ask(shared, move |controller| controller.unban(&body(request)?)).await
+}
+
+#[derive(Debug, Deserialize)]
+struct TestQuery {
+    address: IpAddr,
+}
+
+async fn test_lists(shared: State<Shared>, Query(query): Query<TestQuery>) -> Response {
+    ask(shared, move |controller| Ok(controller.test_lists(query.address))).await
+}
+
+#[derive(Debug, Deserialize)]
+struct ListQuery {
+    list: Option<String>,
+}
+
+/// Has lists brought in, and answers with how far that is, as it goes.
+async fn order_lists(State(shared): State<Shared>, Query(query): Query<ListQuery>, kind: JobKind) -> Response {
+    let lists = shared.lists.clone();
+    let ordered = on_controller(shared, move |controller| controller.ask_lists(query.list.as_deref(), kind)).await;
+    let jobs = match ordered {
+        Ok(jobs) => jobs,
+        Err(response) => return response,
+    };
+    let (news, coming) = mpsc::unbounded_channel();
+    if lists.send(keeper::Request { jobs, news }).is_err() {
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "lists are not kept any more: the controller is ending");
+    }
+    // It ends when the last job has let go of its end.
+    let lines = stream::unfold(coming, async |mut coming| {
+        let progress = coming.recv().await?;
+        Some((Ok::<_, Infallible>(line(&progress)), coming))
+    });
+    ndjson(lines)
+}
+
+fn line(item: &impl Serialize) -> Bytes {
+    let mut line = serde_json::to_vec(item).unwrap_or_default();
+    line.push(b'\n');
+    Bytes::from(line)
+}
+
+fn ndjson(lines: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
 /// Detaching ends the controller too: without a gate it has nothing to control.

@@ -12,7 +12,7 @@ use ratelimit_common::{
 };
 
 use crate::{
-    api::{BanView, Count, EntryView, LevelExplanation, ServiceExplanation, ServiceStatus},
+    api::{BanView, Count, EntryView, LevelExplanation, ListMatch, ServiceExplanation, ServiceStatus},
     config::{Level, Limit, Network},
     events::{action_label, mode},
     plane::{LiveTables, Maps},
@@ -61,6 +61,7 @@ fn counts_of(service: Option<ServiceId>, tallies: &[Tally]) -> BTreeMap<String, 
 pub struct Rules {
     pub entries: Vec<EntryView>,
     pub bans: Vec<BanView>,
+    pub lists: Vec<ListMatch>,
 }
 
 /// Judges the next connection of an address to a service over the live maps. `None` if the service has no
@@ -89,6 +90,7 @@ pub fn explain(
         action: action_label(verdict.action()).to_owned(),
         entries: rules.entries,
         bans: rules.bans,
+        lists: rules.lists,
         levels: levels(&tables, source, id, limits),
     }))
 }

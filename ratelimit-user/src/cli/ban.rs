@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args, builder::NonEmptyStringValueParser};
 use crate::{
     api::{BanRequest, BanView, ServiceExplanation, UnbanRequest, Unbanned},
     bans::By,
-    config::{Duration, Network},
+    config::{Action, Duration, Network},
 };
 
 use super::{
@@ -124,7 +124,13 @@ pub(super) fn ended(network: Option<Network>, unbanned: &Unbanned) -> String {
 fn rules(service: &ServiceExplanation) -> String {
     let entries = service.entries.iter().map(|entry| format!("{} {}", entry.kind, entry.network));
     let bans = service.bans.iter().map(|ban| format!("ban {} until {}", ban.network, ban.until));
-    entries.chain(bans).collect::<Vec<_>>().join(", ")
+    let line = |found: &crate::api::ListMatch| match (&found.file, found.line) {
+        (Some(file), Some(line)) => format!("list {} ({file}:{line})", found.list),
+        (_, _) => format!("list {}", found.list),
+    };
+    let blocks = |found: &&crate::api::ListMatch| found.action == Action::Block && !found.excludes;
+    let lists = service.lists.iter().filter(blocks).map(line);
+    entries.chain(bans).chain(lists).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn table(bans: &[BanView]) -> String {

@@ -133,5 +133,10 @@ fn cells(entry: &EntryView) -> [String; 5] {
 }
 
 pub(super) fn services(entry: &EntryView) -> String {
-    if entry.services.is_empty() { "all".to_owned() } else { entry.services.join(", ") }
+    scope(&entry.services)
+}
+
+/// None means all.
+pub(super) fn scope(services: &[String]) -> String {
+    if services.is_empty() { "all".to_owned() } else { services.join(", ") }
 }

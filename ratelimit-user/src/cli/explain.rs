@@ -7,7 +7,7 @@ use std::{net::IpAddr, process::ExitCode, time::Duration};
 use clap::{Args, builder::NonEmptyStringValueParser};
 
 use crate::{
-    api::{BanView, EntryView, Explanation, ServiceExplanation},
+    api::{BanView, EntryView, Explanation, ListMatch, ServiceExplanation},
     config::Network,
     offline,
 };
@@ -15,7 +15,7 @@ use crate::{
 use super::{
     ban,
     context::Context,
-    entry, events,
+    entry, events, list as list_command,
     table::{Align, Table, indented, list, span},
 };
 
@@ -31,14 +31,14 @@ const WOULD_BE_REFUSED: u8 = 3;
 )]
 pub(super) struct Explain {
     /// As in 192.0.2.4 or 2001:db8::4
-    #[arg(value_parser = address)]
+    #[arg(value_parser = parse_address)]
     pub address: IpAddr,
     /// This service alone
     #[arg(long, value_name = "SERVICE", value_parser = NonEmptyStringValueParser::new())]
     pub service: Option<String>,
 }
 
-fn address(text: &str) -> Result<IpAddr, &'static str> {
+pub(super) fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "write one address, as in 192.0.2.4 or 2001:db8::4")
 }
 
@@ -67,6 +67,10 @@ pub(super) fn text(explanation: &Explanation) -> String {
     let bans = bans(&explanation.services);
     if !bans.is_empty() {
         out.push_str(&format!("\n{}", ban::table(&bans)));
+    }
+    let lists = lists(&explanation.services);
+    if !lists.is_empty() {
+        out.push_str(&format!("\n{}", list_command::lines(&lists)));
     }
     if explanation.controller {
         let remedies = remedy::remedies(explanation);
@@ -111,6 +115,17 @@ fn bans(services: &[ServiceExplanation]) -> Vec<BanView> {
         }
     }
     bans
+}
+
+/// Each once, however many services it is about.
+fn lists(services: &[ServiceExplanation]) -> Vec<ListMatch> {
+    let mut lists: Vec<ListMatch> = Vec::new();
+    for found in services.iter().flat_map(|service| &service.lists) {
+        if !lists.contains(found) {
+            lists.push(found.clone());
+        }
+    }
+    lists
 }
 
 fn verdicts(services: &[ServiceExplanation]) -> String {

@@ -11,6 +11,7 @@ mod entry;
 mod events;
 mod explain;
 mod limit;
+mod list;
 mod mode;
 mod output;
 mod paths;
@@ -91,6 +92,9 @@ enum Command {
     /// Networks whose new connections are refused, unless trusted or allowed
     #[command(subcommand, after_help = "Example:\n  ratelimit block add 198.51.100.0/24 --service smtp")]
     Block(entry::EntryCommand),
+    /// Lists that somebody else keeps, as the configuration names them under [[lists]]
+    #[command(subcommand, after_help = "Example:\n  ratelimit list show")]
+    List(list::ListCommand),
     Ban(ban::Ban),
     Unban(ban::Unban),
     Bans(ban::Bans),
@@ -115,6 +119,7 @@ impl Cli {
             Command::Trust(command) => command.run(EntryKind::Trust, &context),
             Command::Allow(command) => command.run(EntryKind::Allow, &context),
             Command::Block(command) => command.run(EntryKind::Block, &context),
+            Command::List(command) => command.run(&context),
             Command::Ban(command) => command.run(&context),
             Command::Unban(command) => command.run(&context),
             Command::Bans(command) => command.run(&context),

@@ -58,10 +58,11 @@ fn facts(status: &Status) -> String {
         facts.push((
             "lists",
             format!(
-                "trust {}, allow {}, block {}; bans {}",
+                "trust {}, allow {}, block {}; networks in all {}; bans {}",
                 entries.trust,
                 entries.allow,
                 entries.block,
+                number(entries.lists),
                 number(entries.bans)
             ),
         ));

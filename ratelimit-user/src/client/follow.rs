@@ -1,27 +1,31 @@
+use std::marker::PhantomData;
+
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::{Client, ClientError};
-use crate::api::Event;
+use serde::de::DeserializeOwned;
 
-/// An event is some 300 bytes; more without an end of line is none.
+use super::{Client, ClientError};
+
+/// A line is some 300 bytes; more without an end of line is none.
 const LONGEST_LINE_BYTES: usize = 64 << 10;
 
-/// Events as the controller sends them. Ends with an error when the controller does.
+/// An answer that comes line by line.
 #[derive(Debug)]
-pub struct Events<'c> {
+pub struct Lines<'c, T> {
     client: &'c Client,
     body: Incoming,
     received: Vec<u8>,
+    item: PhantomData<T>,
 }
 
-impl<'c> Events<'c> {
+impl<'c, T: DeserializeOwned> Lines<'c, T> {
     pub(super) fn new(client: &'c Client, body: Incoming) -> Self {
-        Self { client, body, received: Vec::new() }
+        Self { client, body, received: Vec::new(), item: PhantomData }
     }
 
-    /// Waits for the next event, as long as it takes.
-    pub fn wait(&mut self) -> Result<Event, ClientError> {
+    /// Waits for the next one, as long as it takes. An answer that ends, ends with an error.
+    pub fn wait(&mut self) -> Result<T, ClientError> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();

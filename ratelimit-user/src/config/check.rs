@@ -4,14 +4,18 @@ use std::collections::HashMap;
 
 use super::diagnostic::Lines;
 use super::limit::Limit;
-use super::problem::{EntryProblem, LimitProblem, ServiceProblem};
+use super::problem::{EntryProblem, LimitProblem, ListProblem, ServiceProblem};
 use super::read::{Draft, Findings, nearest, quoted};
-use super::{Config, Entry, EntryKind, Network, Scope, Service};
+use super::{Action, Config, Entry, EntryKind, List, Network, Permit, Scope, Service};
 
 pub(super) fn check(draft: &Draft, lines: &Lines<'_>, findings: &mut Findings) {
     for service in &draft.config.services {
         ports(draft, lines, service, findings);
         limits(draft, service, findings);
+        permits(draft, service, findings);
+    }
+    for (index, list) in draft.config.lists.iter().enumerate() {
+        list_scope(draft, index, list, findings);
     }
     let known = known_entries(draft, lines);
     for kind in EntryKind::ALL {
@@ -72,6 +76,40 @@ fn smaller_network(service: &Service) -> Option<(Limit, Limit)> {
     exceeding.next()
 }
 
+/// Lists that say who may connect must be there, and must not block whom they let in.
+fn permits(draft: &Draft, service: &Service, findings: &mut Findings) {
+    for (index, permit) in service.only_from.iter().enumerate() {
+        let Permit::List(name) = permit else { continue };
+        let key = format!("services.{}.only_from", service.name);
+        let at = draft.place(&format!("{key}[{index}]")).unwrap_or(0);
+        match draft.config.list(name) {
+            Some(list) if list.action == Action::Allow => {}
+            Some(_) => findings.error(at, key, ListProblem::NotAllowing { name: name.clone() }),
+            None => {
+                let nearest = nearest(name, draft.config.lists.iter().map(|list| list.name.clone()));
+                findings.error(at, key, ListProblem::Unknown { value: quoted(name), nearest });
+            }
+        }
+    }
+}
+
+fn list_scope(draft: &Draft, index: usize, list: &List, findings: &mut Findings) {
+    let key = format!("lists[{index}]");
+    let place = |of: &str| draft.place(&format!("{key}.{of}")).or_else(|| draft.place(&key)).unwrap_or(0);
+    if list.all_packets && list.action == Action::Allow {
+        findings.error(place("all_packets"), format!("{key}.all_packets"), ListProblem::AllPacketsOfAllow);
+    }
+    if let Scope::Services(names) = &list.services {
+        unknown_services(draft, names, &format!("{key}.services"), place("services"), findings);
+    }
+    let for_smtp_alone = list.preset.is_some_and(|preset| !preset.facts().all_services);
+    let on_others = |service: &&Service| service.name != "smtp" && list.services.includes(&service.name);
+    if let (true, Some(service)) = (for_smtp_alone, draft.config.services.iter().find(on_others)) {
+        let service = service.name.clone();
+        findings.warning(place("services"), format!("{key}.services"), ListProblem::Customers { service });
+    }
+}
+
 /// An entry and where it stands.
 #[derive(Debug)]
 struct Placed<'d> {
@@ -104,15 +142,18 @@ fn known_entries<'d>(draft: &'d Draft, lines: &Lines<'_>) -> HashMap<Network, Ve
 
 fn scope(draft: &Draft, placed: &Placed<'_>, findings: &mut Findings) {
     let Scope::Services(names) = &placed.entry.services else { return };
-    let key = format!("{}.services", placed.key);
+    unknown_services(draft, names, &format!("{}.services", placed.key), placed.at, findings);
+}
+
+fn unknown_services(draft: &Draft, names: &[String], key: &str, otherwise: usize, findings: &mut Findings) {
     for (index, name) in names.iter().enumerate() {
         if draft.config.service(name).is_some() {
             continue;
         }
         let known: Vec<String> = draft.config.services.iter().map(|service| service.name.clone()).collect();
         let nearest = nearest(name, known.iter().cloned());
-        let at = draft.place(&format!("{key}[{index}]")).unwrap_or(placed.at);
-        findings.error(at, key.as_str(), EntryProblem::UnknownService { value: quoted(name), nearest, known });
+        let at = draft.place(&format!("{key}[{index}]")).unwrap_or(otherwise);
+        findings.error(at, key, EntryProblem::UnknownService { value: quoted(name), nearest, known });
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::grammar::{Duration, Mode};
+use super::grammar::{ByteSize, Duration, Mode};
 use super::preset::Preset;
 use super::{Config, Scope, Service};
 
@@ -34,6 +34,10 @@ pub struct List {
     /// Whether entries may lie in private or reserved space.
     pub private: bool,
     pub change: Change,
+    /// For fetching one URL, all in all.
+    pub timeout: Duration,
+    /// Of one file, and of what one URL gives.
+    pub max_size: ByteSize,
 }
 
 /// How far a new copy may differ from the last good one before it must be confirmed. 0 switches a side off.
@@ -86,6 +90,10 @@ pub enum Format {
 
 pub const MOST_LISTS: usize = 64;
 pub const LONGEST_LIST_NAME: usize = 31;
+/// Nobody's file changes more often, and nobody's server likes to be asked more often.
+const SHORTEST_REFRESH: std::time::Duration = std::time::Duration::from_secs(60);
+/// Spamhaus bars who fetches more often, wherever the address is written.
+const SPAMHAUS_H: u64 = 1;
 
 impl List {
     /// A list as it is where nothing else is said of it.
@@ -104,6 +112,8 @@ impl List {
             min_count: 1,
             private: false,
             change: Change::default(),
+            timeout: Duration::seconds(120),
+            max_size: ByteSize::from_mib(64),
         }
     }
 
@@ -126,6 +136,20 @@ impl List {
     /// What holds for a service: `observe` anywhere wins.
     pub fn mode_for(&self, config: &Config, service: &Service) -> Mode {
         self.mode.map_or(Mode::Enforce, |mode| mode).and(config.mode_of(service))
+    }
+
+    /// How often it may be fetched at most: what its publisher asks for, and a minute in any case.
+    pub fn least_refresh(&self) -> std::time::Duration {
+        let is_spamhaus = |source: &Source| match source {
+            Source::Url(url) => {
+                url.host_str().is_some_and(|host| host == "spamhaus.org" || host.ends_with(".spamhaus.org"))
+            }
+            Source::Path(_) => false,
+        };
+        let of_preset = self.preset.map_or(0, |preset| preset.facts().least_refresh_h);
+        let of_host = if self.from.iter().any(is_spamhaus) { SPAMHAUS_H } else { 0 };
+        let hours = if self.is_remote() { of_preset.max(of_host) } else { 0 };
+        Duration::hours(hours).as_std().max(SHORTEST_REFRESH)
     }
 
     /// Whether anything of it is fetched from elsewhere.

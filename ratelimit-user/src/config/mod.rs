@@ -29,8 +29,10 @@ pub use grammar::{Burst, ByteSize, Duration, GrammarError, Mode, Network, Period
 pub use limit::{FASTEST_CELL_PER_SECOND, FASTEST_SERVICE_PER_SECOND, LONGEST_DRAIN, Level, Limit};
 pub use list::{Action, Change, Format, LONGEST_LIST_NAME, List, MOST_LISTS, Source};
 pub use preset::{Facts, Preset};
-pub use problem::{EntryProblem, FileProblem, KeyProblem, LimitProblem, Problem, ServiceProblem, ValueProblem};
-pub use service::{DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service};
+pub use problem::{
+    EntryProblem, FileProblem, KeyProblem, LimitProblem, ListProblem, Problem, ServiceProblem, ValueProblem,
+};
+pub use service::{DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Permit, Prefix, Service};
 
 /// Where the configuration is looked for. A file missing here means the built-in defaults.
 pub const DEFAULT_PATH: &str = "/etc/ratelimit/ratelimit.toml";
@@ -49,6 +51,9 @@ pub struct Config {
     pub trust: Vec<Entry>,
     pub allow: Vec<Entry>,
     pub block: Vec<Entry>,
+    /// Networks that nothing blocks, besides those that are found: own addresses, gateways, resolvers.
+    pub never_block: Vec<Network>,
+    /// At most [`MOST_LISTS`], no name twice.
     pub lists: Vec<List>,
     pub paths: Paths,
     /// The built-in ones first in their own order, then the file's in its order. 1 to 16.
@@ -168,6 +173,16 @@ impl Config {
         self.services.iter().find(|service| service.name == name)
     }
 
+    pub fn list(&self, name: &str) -> Option<&List> {
+        self.lists.iter().find(|list| list.name == name)
+    }
+
+    /// Whether a service admits only who is in a list.
+    pub fn is_permit(&self, list: &str) -> bool {
+        let names = |permit: &Permit| matches!(permit, Permit::List(name) if name == list);
+        self.services.iter().flat_map(|service| &service.only_from).any(names)
+    }
+
     /// What holds for a service: `observe` at either level wins.
     pub fn mode_of(&self, service: &Service) -> Mode {
         service.mode.map_or(self.mode, |mode| mode.and(self.mode))
@@ -192,6 +207,7 @@ impl Default for Config {
             trust: Vec::new(),
             allow: Vec::new(),
             block: Vec::new(),
+            never_block: Vec::new(),
             lists: Vec::new(),
             paths: Paths::default(),
             services: DEFAULT_SERVICES.into_iter().filter_map(|(name, _)| Service::built_in(name)).collect(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::EntryKind;
 use super::grammar::{GrammarError, Network, Rate};
 use super::limit::{LONGEST_DRAIN, Level, Limit};
+use super::list::{LONGEST_LIST_NAME, MOST_LISTS};
 use super::service::{LONGEST_SERVICE_NAME, MOST_SERVICES};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,7 @@ pub enum Problem {
     Service(#[from] ServiceProblem),
     Limit(#[from] LimitProblem),
     Entry(#[from] EntryProblem),
+    List(#[from] ListProblem),
 }
 
 impl Problem {
@@ -41,6 +43,7 @@ impl Problem {
             Self::Service(problem) => problem.remedy(),
             Self::Limit(problem) => problem.remedy(),
             Self::Entry(problem) => problem.remedy(),
+            Self::List(problem) => problem.remedy(),
         }
     }
 }
@@ -113,6 +116,8 @@ pub enum ValueProblem {
     SocketPathTooLong { most: usize },
     #[error("{value} is nothing that can be done")]
     Deny { value: String },
+    #[error("{value} is nothing a list can do")]
+    Action { value: String },
     #[error("not a note of one line and at most {most} characters")]
     Note { most: usize },
 }
@@ -130,6 +135,7 @@ impl ValueProblem {
             Self::RelativePath { .. } => "write the whole path, from / on".into(),
             Self::SocketPathTooLong { most } => format!("write a path of at most {most} bytes"),
             Self::Deny { .. } => "write deny = \"reset\" or deny = \"drop\"".into(),
+            Self::Action { .. } => "write action = \"block\" or action = \"allow\"".into(),
             Self::Note { .. } => "shorten it, and leave out line breaks and other control characters".into(),
         }
     }
@@ -259,6 +265,68 @@ impl EntryProblem {
             }
             Self::ListedTwice { .. } => "remove one of the two".into(),
             Self::BlocksEverything { .. } => "write a smaller network, or only the services it is meant for".into(),
+        }
+    }
+}
+
+/// The tables under `[[lists]]`, and what names them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListProblem {
+    #[error("{value} is not the name of a list")]
+    Name { value: String },
+    #[error("another list is called {name} already")]
+    NameTaken { name: String },
+    #[error("more than {MOST_LISTS} lists")]
+    TooMany,
+    #[error("{value} is neither an absolute path nor an http or https URL")]
+    Source { value: String },
+    #[error("not one to {most} sources")]
+    Sources { most: usize },
+    #[error("no preset is called {value}")]
+    UnknownPreset { value: String, nearest: Option<&'static str>, known: Vec<&'static str> },
+    #[error("{value} is not a format")]
+    Format { value: String, nearest: Option<&'static str>, known: Vec<&'static str> },
+    #[error("fetched more often than its publisher allows")]
+    TooOften { least_s: u64 },
+    #[error("no list is called {value}")]
+    Unknown { value: String, nearest: Option<String> },
+    #[error("the list {name} blocks, so it cannot say who may connect")]
+    NotAllowing { name: String },
+    #[error("a list that allows has no packets to stop")]
+    AllPacketsOfAllow,
+    /// Only ever a warning.
+    #[error("the list acts on {service}, and such feeds hold many home connections of ordinary customers")]
+    Customers { service: String },
+    /// Only ever a warning.
+    #[error("{network}, a network of this machine, is not among those who may connect")]
+    CutsOff { network: Network },
+}
+
+impl ListProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Name { .. } => {
+                format!("write at most {LONGEST_LIST_NAME} of the characters a-z, 0-9, - and _, and not only digits")
+            }
+            Self::NameTaken { .. } => "give one of the two another name".into(),
+            Self::TooMany => "read several files as one list: from = [\"/one\", \"/two\"], or a directory".into(),
+            Self::Source { .. } => "write from = \"/path\", or from = \"https://example.org/list.txt\"".into(),
+            Self::Sources { .. } => "write at least one, or split the list".into(),
+            Self::UnknownPreset { nearest: Some(nearest), .. } | Self::Format { nearest: Some(nearest), .. } => {
+                format!("did you mean {nearest}?")
+            }
+            Self::UnknownPreset { nearest: None, known, .. } | Self::Format { nearest: None, known, .. } => {
+                format!("write one of {}", known.join(", "))
+            }
+            Self::TooOften { least_s } => {
+                format!("write at least {}, or leave the key out", seconds(Duration::from_secs(*least_s)))
+            }
+            Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            Self::Unknown { nearest: None, .. } => "write a network, or define the list under [[lists]]".into(),
+            Self::NotAllowing { .. } => "give the list action = \"allow\"".into(),
+            Self::AllPacketsOfAllow => "remove all_packets, or write action = \"block\"".into(),
+            Self::Customers { .. } => "leave `services` out to act on smtp alone".into(),
+            Self::CutsOff { .. } => "add it to only_from or to trust if it should reach the service".into(),
         }
     }
 }

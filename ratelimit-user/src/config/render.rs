@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::limit::Limit;
+use super::list::{Change, Format, List, Source};
 use super::service::{DEFAULT_SERVICES, Destination, Prefix, Service};
 use super::{Config, Entry, EntryKind, Interfaces, Scope};
 
@@ -71,6 +72,8 @@ fn render(config: &Config, extent: Extent) -> String {
         let entries = config.entries(kind);
         top.set_unless_default(kind.name(), &entries, &default.entries(kind), entry_list(entries));
     }
+    let never = &config.never_block;
+    top.set_unless_default("never_block", never, &default.never_block, texts(never));
     top.append_to(&mut out, "");
 
     let mut paths = Section::new(extent);
@@ -84,6 +87,9 @@ fn render(config: &Config, extent: Extent) -> String {
     }
     paths.append_to(&mut out, "paths");
 
+    for list in &config.lists {
+        list_section(list, extent).append_to(&mut out, "[lists]");
+    }
     for (name, _) in DEFAULT_SERVICES {
         if config.service(name).is_none() {
             let mut absent = Section::new(extent);
@@ -97,12 +103,64 @@ fn render(config: &Config, extent: Extent) -> String {
     out
 }
 
+fn list_section(list: &List, extent: Extent) -> Section {
+    let mut section = Section::new(extent);
+    let base = match list.preset {
+        Some(preset) => List::of_preset(&list.name, preset),
+        None => List::new(&list.name, list.from.clone()),
+    };
+    section.set("name", Text(&list.name));
+    if let Some(preset) = list.preset {
+        section.set("preset", Text(preset));
+    }
+    if list.preset.is_none() || list.from != base.from {
+        section.set("from", sources(&list.from));
+    }
+    let format = |list: &List| Text(list.format.map_or("auto", Format::name)).to_string();
+    section.set_unless_default("format", &list.format, &base.format, format(list));
+    section.set_unless_default("refresh", &list.refresh, &base.refresh, Text(list.refresh));
+    section.set_unless_default("services", &list.services, &base.services, scope(&list.services));
+    section.set_unless_default("action", &list.action, &base.action, Text(list.action.name()));
+    section.set_unless_default("all_packets", &list.all_packets, &base.all_packets, list.all_packets);
+    if let Some(mode) = list.mode {
+        section.set("mode", Text(mode));
+    }
+    section.set_unless_default("max_age", &list.max_age, &base.max_age, Text(list.max_age));
+    section.set_unless_default("min_count", &list.min_count, &base.min_count, list.min_count);
+    section.set_unless_default("private", &list.private, &base.private, list.private);
+    let Change { lost_percent, grown_times } = list.change;
+    let change = format!("{{ lost_percent = {lost_percent}, grown_times = {grown_times} }}");
+    section.set_unless_default("change", &list.change, &base.change, change);
+    section.set_unless_default("timeout", &list.timeout, &base.timeout, Text(list.timeout));
+    section.set_unless_default("max_size", &list.max_size, &base.max_size, Text(list.max_size));
+    section
+}
+
+/// As written: with whatever secret a URL holds.
+fn sources(sources: &[Source]) -> String {
+    let written = |source: &Source| match source {
+        Source::Path(path) => path.display().to_string(),
+        Source::Url(url) => url.to_string(),
+    };
+    match sources {
+        [one] => Text(written(one)).to_string(),
+        several => texts(&several.iter().map(written).collect::<Vec<_>>()),
+    }
+}
+
+fn scope(scope: &Scope) -> String {
+    match scope {
+        Scope::All => Text("all").to_string(),
+        Scope::Services(names) => texts(names),
+    }
+}
+
 fn service_section(service: &Service, extent: Extent) -> Section {
     let mut section = Section::new(extent);
     let built_in = Service::built_in(&service.name);
     let is_new = built_in.is_none();
     let base = built_in.unwrap_or_else(|| Service::starting_point(&service.name, service.ports.clone()));
-    let ports = List(&service.ports);
+    let ports = Array(&service.ports);
     if is_new {
         section.set("ports", ports);
     } else {
@@ -147,7 +205,7 @@ fn limits(limits: &[Limit]) -> String {
     match limits {
         [] => Text("off").to_string(),
         [one] => table(one),
-        several => List(&several.iter().map(table).collect::<Vec<_>>()).to_string(),
+        several => Array(&several.iter().map(table).collect::<Vec<_>>()).to_string(),
     }
 }
 
@@ -185,13 +243,13 @@ fn entry_value(entry: &Entry) -> String {
 }
 
 fn texts<T: Display>(items: &[T]) -> String {
-    List(&items.iter().map(Text).collect::<Vec<_>>()).to_string()
+    Array(&items.iter().map(Text).collect::<Vec<_>>()).to_string()
 }
 
 #[derive(Debug)]
-struct List<'a, T>(&'a [T]);
+struct Array<'a, T>(&'a [T]);
 
-impl<T: Display> Display for List<'_, T> {
+impl<T: Display> Display for Array<'_, T> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_char('[')?;
         for (index, item) in self.0.iter().enumerate() {

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 
 use super::grammar::{Burst, Mode, Network, Period, Rate};
@@ -20,9 +22,27 @@ pub struct Service {
     pub service: Option<Limit>,
     pub source_prefix: Prefix,
     pub network_prefix: Prefix,
-    /// The networks that alone may connect; none means everybody may. Trusted networks and own addresses always may.
-    pub only_from: Vec<Network>,
+    /// Who alone may connect; none means everybody may. Trusted networks and own addresses always may.
+    pub only_from: Vec<Permit>,
     pub deny: Deny,
+}
+
+/// Who may connect to a restricted service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Permit {
+    Network(Network),
+    /// Whoever is in the list of this name, which must be one that allows.
+    List(String),
+}
+
+impl fmt::Display for Permit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(out),
+            Self::List(name) => out.pad(name),
+        }
+    }
 }
 
 /// What becomes of a connection from outside of `only_from`.

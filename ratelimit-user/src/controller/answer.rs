@@ -45,6 +45,7 @@ impl Controller {
                 trust: entries(EntryKind::Trust),
                 allow: entries(EntryKind::Allow),
                 block: entries(EntryKind::Block),
+                lists: self.layers.entries() as u64,
                 bans: self.bans.len() as u64,
             },
             generation: set.generation,
@@ -66,6 +67,7 @@ impl Controller {
     fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(ephemeral_ports_warning(&self.effective));
+        warnings.extend(self.list_warnings());
         warnings
     }
 
@@ -152,6 +154,7 @@ impl Controller {
             let rules = view::Rules {
                 entries: self.entries_around(address, &place.name),
                 bans: self.bans_around(address, &place.name),
+                lists: self.lists_around(address, &place.name),
             };
             let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, rules);
             services.extend(explained.map_err(anyhow::Error::from)?);
@@ -239,6 +242,12 @@ pub fn differences(before: &Config, after: &Config) -> Vec<String> {
     lines.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("service {name}: gone")));
     let changed = |name: &&String| new.get(*name).is_some_and(|service| old.get(*name) != Some(service));
     lines.extend(old.keys().filter(changed).map(|name| format!("service {name}: changed")));
+    let names = |config: &Config| config.lists.iter().map(|list| list.name.clone()).collect::<Vec<_>>();
+    let (old, new) = (names(before), names(after));
+    lines.extend(new.iter().filter(|name| !old.contains(name)).map(|name| format!("list {name}: new")));
+    lines.extend(old.iter().filter(|name| !new.contains(name)).map(|name| format!("list {name}: gone")));
+    let changed = |list: &&crate::config::List| after.list(&list.name).is_some_and(|new| new != *list);
+    lines.extend(before.lists.iter().filter(changed).map(|list| format!("list {}: changed", list.name)));
     for kind in [EntryKind::Trust, EntryKind::Allow, EntryKind::Block] {
         let networks =
             |config: &Config| -> Vec<Network> { config.entries(kind).iter().map(|entry| entry.network).collect() };

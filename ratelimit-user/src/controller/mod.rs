@@ -5,6 +5,8 @@
 
 pub(crate) mod answer;
 mod bans;
+mod hits;
+mod lists;
 mod start;
 
 use std::{
@@ -25,7 +27,7 @@ use crate::{
     events::Events,
     interface::{Interface, default_route_interfaces},
     layout::Layout,
-    lists::Layers,
+    lists::{Layers, Roster, Weights},
     machine::Machine,
     plane::{Pins, Plan, Plane, ProgramLog, clock_tick, take_down},
 };
@@ -61,6 +63,10 @@ pub struct Controller {
     machine: Machine,
     layout: Layout,
     layers: Layers,
+    roster: Roster,
+    /// What lists weigh with in what is in force.
+    weights: Weights,
+    hits: hits::Hits,
     interfaces: Vec<Interface>,
     plane: Plane,
     set: SharedSet,
@@ -224,6 +230,7 @@ impl Controller {
             tracing::info!("a change by command has run out");
             self.change(|current| *current = changes)?;
         }
+        self.weigh_lists()?;
         self.expire_bans()
     }
 
@@ -275,7 +282,8 @@ impl Controller {
         let layout = Layout::plan(&effective, Some(&in_force));
         let same_plane =
             layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces;
-        let (compiled, layers) = compile(&effective, &layout, &machine, same_plane.then_some(&self.layers))
+        let weights = self.roster.weights(&effective, seconds(SystemTime::now()));
+        let (compiled, layers) = compile(&effective, &layout, &machine, &weights, same_plane.then_some(&self.layers))
             .map_err(|error| Rejection::Invalid(error.to_string()))?;
         // Remembered first: what is in force but forgotten would be gone after a restart.
         changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
@@ -297,7 +305,11 @@ impl Controller {
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);
         (self.loaded, self.changes, self.effective) = (loaded, changes, effective);
         (self.machine, self.layout, self.interfaces) = (machine, layout, interfaces);
-        self.layers = layers;
+        (self.layers, self.weights) = (layers, weights);
+        let lists_changed = !self.roster.all().map(|list| &list.config).eq(&self.effective.lists);
+        if lists_changed {
+            self.roster.follow(&self.effective, seconds(SystemTime::now()));
+        }
         Ok(())
     }
 

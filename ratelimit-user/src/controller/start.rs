@@ -3,20 +3,21 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::Context as _;
 use tokio::sync::watch;
 
-use super::{Controller, PathOverrides, bans::in_kernel, checked, find_interfaces};
+use super::{Controller, PathOverrides, bans::in_kernel, checked, find_interfaces, hits::Hits};
 use crate::{
     bans::Book,
-    changes::Changes,
+    changes::{Changes, seconds},
     compile::compile,
     config::{Config, ConfigErrors, DEFAULT_PATH, Interfaces, Loaded, Mode},
     events::Events,
     layout::Layout,
+    lists::Roster,
     machine::Machine,
     plane::{Pins, Plan, Plane, clock_tick, set_in_force},
 };
@@ -62,7 +63,7 @@ impl Controller {
         let paths = loaded.config.paths.clone();
         let interfaces = find_interfaces(&loaded.config)?;
         let mut changes = Changes::load(&paths.state)?;
-        changes.expire(std::time::SystemTime::now());
+        changes.expire(SystemTime::now());
         let effective = checked(changes.applied_to(&loaded.config)).context(
             "changes made by command contradict the configuration file; undo one of them \
              (the changes are in changes.json in the state directory)",
@@ -70,7 +71,11 @@ impl Controller {
         let machine = Machine::look()?;
         let pins = Pins::at(&paths.pins);
         let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
-        let (compiled, layers) = compile(&effective, &layout, &machine, None)?;
+        let now_s = seconds(SystemTime::now());
+        let hits = Hits::open(&paths.state);
+        let roster = Roster::open(&effective, &paths.state, now_s)?;
+        let weights = roster.weights(&effective, now_s);
+        let (compiled, layers) = compile(&effective, &layout, &machine, &weights, None)?;
         let book = Book::open(&paths.state)?;
         let bans = in_kernel(&book, &layout);
         let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans })?;
@@ -84,6 +89,9 @@ impl Controller {
             machine,
             layout,
             layers,
+            hits,
+            roster,
+            weights,
             interfaces,
             plane,
             set: Arc::new(RwLock::new(set)),

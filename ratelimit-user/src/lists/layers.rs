@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use ratelimit_common::Entry;
 
 use super::{
-    Networks,
+    Networks, Weights,
     table::{self, Table, TooManyClasses},
 };
 use crate::{
-    config::{Config, EntryKind, Network, Scope},
+    config::{Action, Config, EntryKind, Mode, Network, Permit, Scope},
     layout::Layout,
 };
 
@@ -36,10 +36,11 @@ impl Eq for Layer {}
 
 impl Layers {
     /// `own` are addresses of this machine: nothing blocks them, and they may connect to every service.
-    pub fn of(config: &Config, layout: &Layout, own: &Arc<Networks>) -> Self {
+    pub fn of(config: &Config, layout: &Layout, own: &Arc<Networks>, lists: &Weights) -> Self {
         let mut layers = Self::default();
         layers.add_entries(config, layout);
-        layers.add_only_from(config, layout, own);
+        layers.add_lists(config, layout, lists);
+        layers.add_only_from(config, layout, own, lists);
         if layers.0.iter().any(|layer| layer.says != layer.says.shielded()) {
             layers.0.push(Layer { networks: Arc::clone(own), says: Entry::NONE, shields: true });
         }
@@ -48,6 +49,11 @@ impl Layers {
 
     pub fn entries(&self) -> usize {
         self.0.iter().map(|layer| layer.networks.len()).sum()
+    }
+
+    /// The services for which packets of open connections are blocked too.
+    pub fn of_all_packets(&self) -> u16 {
+        self.0.iter().fold(0, |all, layer| all | layer.says.of_all_packets())
     }
 
     pub fn build(&self) -> Result<Table, TooManyClasses> {
@@ -83,12 +89,39 @@ impl Layers {
         }
     }
 
-    fn add_only_from(&mut self, config: &Config, layout: &Layout, own: &Arc<Networks>) {
-        let restricted = layout.bits_of(config, |service| !service.only_from.is_empty());
+    /// A layer for each list that weighs anything, whatever its size.
+    fn add_lists(&mut self, config: &Config, layout: &Layout, lists: &Weights) {
+        for (index, list) in config.lists.iter().enumerate() {
+            let Some(networks) = lists.of(index) else { continue };
+            let services = bits(&list.services, layout);
+            let says = match list.action {
+                Action::Allow => Entry::new(0, services, 0),
+                Action::Block if list.mode == Some(Mode::Observe) => Entry::NONE.observing(services),
+                Action::Block => {
+                    let all_packets = if list.all_packets { services } else { 0 };
+                    Entry::new(0, 0, services).blocking_all_packets(all_packets)
+                }
+            };
+            self.add(Arc::clone(networks), says.by_lists(1 << index));
+        }
+    }
+
+    fn add_only_from(&mut self, config: &Config, layout: &Layout, own: &Arc<Networks>, lists: &Weights) {
+        let restricted = layout.bits_of(config, |service| lists.restrict(config, service));
         self.add(Arc::clone(own), Entry::NONE.permitting(restricted));
-        for service in &config.services {
+        for service in config.services.iter().filter(|service| lists.restrict(config, service)) {
             let says = Entry::NONE.permitting(layout.place(&service.name).map_or(0, |place| place.id.bit()));
-            self.add(Arc::new(service.only_from.iter().copied().collect()), says);
+            let mut networks = Vec::new();
+            for permit in &service.only_from {
+                match permit {
+                    Permit::Network(network) => networks.push(*network),
+                    Permit::List(name) => {
+                        let of_list = lists.named(config, name);
+                        of_list.into_iter().for_each(|networks| self.add(Arc::clone(networks), says));
+                    }
+                }
+            }
+            self.add(Arc::new(networks.into_iter().collect()), says);
         }
     }
 }
@@ -112,7 +145,7 @@ mod tests {
     fn entry(text: &str, own: &[&str], address: &str) -> Entry {
         let config = Config::parse(text, "test").unwrap().config;
         let own = own.iter().map(|address| address.parse::<Network>().unwrap()).collect();
-        let layers = Layers::of(&config, &Layout::plan(&config, None), &Arc::new(own));
+        let layers = Layers::of(&config, &Layout::plan(&config, None), &Arc::new(own), &Weights::default());
         let table = layers.build().unwrap();
         let address: std::net::IpAddr = address.parse().unwrap();
         table.classes()[usize::from(find(table.to_lines().as_slice(), Address::from(address)).0)]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::Network;
+use crate::config::{Network, fold_address};
 
 /// An IPv4 network in one word: the address above the length, so that it sorts by address and a wider network comes
 /// before those inside it.
@@ -89,6 +89,20 @@ impl Networks {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The networks that an address is in, the widest first.
+    pub fn around(&self, address: IpAddr) -> Vec<Network> {
+        match fold_address(address) {
+            IpAddr::V4(address) => {
+                let all = (0..=32).map(|length| V4::new(address.to_bits(), length));
+                all.filter(|network| self.v4.binary_search(network).is_ok()).map(Network::from).collect()
+            }
+            IpAddr::V6(address) => {
+                let all = (0..=128).map(|length| V6::new(address.to_bits(), length));
+                all.filter(|network| self.v6.binary_search(network).is_ok()).map(Network::from).collect()
+            }
+        }
     }
 }
 

@@ -5,7 +5,11 @@ use std::{path::Path, process::ExitCode};
 use serde::Serialize;
 
 use crate::{
-    config::{Config, ConfigErrors, Destination, Diagnostic, Interfaces, Level, Limit, Loaded, Mode, Origin, Service},
+    config::{
+        Config, ConfigErrors, Destination, Diagnostic, Entry, Interfaces, Level, Limit, List, ListProblem, Loaded,
+        Mode, Network, Origin, Permit, Service,
+    },
+    interface::own_networks,
     layout::Layout,
 };
 
@@ -44,8 +48,14 @@ struct Collisions<'r> {
 
 pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode> {
     match Config::load(file) {
-        Ok(loaded) if context.global.json => output::write_json(&good(file, &loaded))?,
-        Ok(loaded) => output::write(&text(file, &loaded))?,
+        Ok(mut loaded) => {
+            loaded.warnings.extend(cut_off(file, &loaded.config, &own_networks().unwrap_or_default()));
+            if context.global.json {
+                output::write_json(&good(file, &loaded))?;
+            } else {
+                output::write(&text(file, &loaded))?;
+            }
+        }
         Err(errors) if context.global.json => {
             output::write_json(&bad(file, &errors))?;
             return Ok(ExitCode::FAILURE);
@@ -53,6 +63,28 @@ pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode
         Err(errors) => return Err(errors.into()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Networks of this machine that a restricted service would refuse. Where a list says who may connect, nobody knows here.
+pub(in crate::cli) fn cut_off(file: &Path, config: &Config, own: &[Network]) -> Vec<Diagnostic> {
+    let named = |service: &Service, network: Network| {
+        let permits = |permit: &Permit| match permit {
+            Permit::Network(permitted) => permitted.contains(network),
+            Permit::List(_) => true,
+        };
+        let trusts = |entry: &Entry| entry.network.contains(network) && entry.services.includes(&service.name);
+        service.only_from.iter().any(permits) || config.trust.iter().any(trusts)
+    };
+    let restricted = config.services.iter().filter(|service| !service.only_from.is_empty());
+    let cut_off = restricted.flat_map(|service| {
+        own.iter().filter(|network| !named(service, **network)).map(|network| Diagnostic {
+            file: file.display().to_string(),
+            position: None,
+            key: format!("services.{}.only_from", service.name),
+            problem: ListProblem::CutsOff { network: *network }.into(),
+        })
+    });
+    cut_off.collect()
 }
 
 fn good<'r>(file: &'r Path, loaded: &'r Loaded) -> Report<'r> {
@@ -112,10 +144,20 @@ fn facts(config: &Config) -> String {
     let facts = [
         ("interfaces", interfaces),
         ("mode", mode.to_owned()),
-        ("lists", format!("trust {trust}, allow {allow}, block {block}")),
+        ("entries", format!("trust {trust}, allow {allow}, block {block}")),
+        ("lists", lists(config)),
         ("memory", format!("{}, whatever comes", config.memory)),
     ];
     facts.iter().map(|(name, value)| format!("{name:<10}  {value}\n")).collect()
+}
+
+fn lists(config: &Config) -> String {
+    let list = |list: &List| {
+        let sources: Vec<String> = list.from.iter().map(ToString::to_string).collect();
+        format!("{} ({}, from {})", list.name, list.action.name(), sources.join(" and "))
+    };
+    let lists: Vec<String> = config.lists.iter().map(list).collect();
+    if lists.is_empty() { "none".to_owned() } else { lists.join(", ") }
 }
 
 fn services(config: &Config) -> String {

@@ -6,7 +6,7 @@ use ratelimit_common::Reason;
 
 use crate::{
     api::{EntryView, Explanation, LevelExplanation, ServiceExplanation},
-    config::{Burst, DEFAULT_CLOCK_TICK, EntryKind, Level, Limit, Network, Rate},
+    config::{Action, Burst, DEFAULT_CLOCK_TICK, EntryKind, Level, Limit, Network, Rate},
 };
 
 use super::plain;
@@ -30,6 +30,8 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
     if !blocked.is_empty() {
         commands.extend(adding(EntryKind::Allow, address, &blocked, services, "lifts the block, limits stay"));
         commands.extend(unblocking(&blocked));
+        let listed = blocked.iter().flat_map(|service| &service.lists).find(|found| found.action == Action::Block);
+        commands.extend(listed.map(|found| (format!("ratelimit list show {}", found.list), "says whose list it is")));
     }
     if !banned.is_empty() {
         commands.push((format!("ratelimit unban {address}"), "ends the bans of this address"));

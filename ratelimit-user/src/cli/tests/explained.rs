@@ -18,6 +18,7 @@ fn service(name: &str, reason: &str, refused: bool, action: &str) -> ServiceExpl
         action: action.into(),
         entries: Vec::new(),
         bans: Vec::new(),
+        lists: Vec::new(),
         levels: Vec::new(),
     }
 }

@@ -54,7 +54,7 @@ fn observing() -> Status {
         services: vec![smtp, service("sieve", &[4190], 3, 0, 0)],
         other: counts([("malformed", 3, 0), ("not_served", 1_000, 0)]),
         memory_bytes: 32 << 20,
-        entries: EntryCounts { trust: 2, allow: 0, block: 1, bans: 1200 },
+        entries: EntryCounts { trust: 2, allow: 0, block: 1, lists: 1_000_003, bans: 1200 },
         generation: 3,
         warnings: Vec::new(),
     }
@@ -69,7 +69,7 @@ fn status_says_first_whether_anything_is_dropped() {
             "",
             "controller     running for 2 h 5 min, process 812, version 0.1.0",
             "configuration  /etc/ratelimit/ratelimit.toml",
-            "lists          trust 2, allow 0, block 1; bans 1,200",
+            "lists          trust 2, allow 0, block 1; networks in all 1,000,003; bans 1,200",
             "attached       eth0: native",
             "               eth1: generic, much slower than native",
             "                 not native: the driver has no XDP",
@@ -109,7 +109,7 @@ fn status_shows_what_is_wrong_before_the_figures() {
             "",
             "controller     running for 2 h 5 min, process 812, version 0.1.0",
             "configuration  /etc/ratelimit/ratelimit.toml",
-            "lists          trust 2, allow 0, block 1; bans 1,200",
+            "lists          trust 2, allow 0, block 1; networks in all 1,000,003; bans 1,200",
             "attached       eth0: native",
             "               eth1: generic, much slower than native",
             "                 not native: the driver has no XDP",
@@ -308,6 +308,7 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         refused: true,
         action: "drop".into(),
         entries: vec![block],
+        lists: Vec::new(),
         bans: vec![banned("203.0.0.0/16", &["imap"], 0)],
         levels: Vec::new(),
     };
@@ -374,7 +375,11 @@ fn a_good_configuration_is_summed_up() {
     assert!(lines[2].starts_with("  r.toml:4:"), "{text}");
     let line = |start: &str| *lines.iter().find(|line| line.starts_with(start)).unwrap();
     assert_eq!(line("mode"), "mode        enforce");
-    assert_eq!(line("lists"), "lists       trust 1, allow 1, block 0");
+    assert_eq!(
+        line("lists"),
+        "entries     trust 1, allow 1, block 0
+lists       none"
+    );
     assert_eq!(line("memory"), "memory      32 MiB, whatever comes");
     assert!(line("smtp  ").contains("observe  300/min burst 300  3000/min burst 3000"), "{text}");
     assert!(line("sieve  ").contains("192.0.2.25/32  enforce  off "), "{text}");

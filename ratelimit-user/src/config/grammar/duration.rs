@@ -16,6 +16,10 @@ impl Duration {
     /// A century, so that adding a duration to a clock in nanoseconds never overflows.
     pub(super) const LONGEST_DAYS: u64 = 36_500;
 
+    pub const fn seconds(seconds: u64) -> Self {
+        Self { milliseconds: seconds.saturating_mul(1_000) }
+    }
+
     pub const fn hours(hours: u64) -> Self {
         Self { milliseconds: hours.saturating_mul(3_600_000) }
     }

@@ -54,7 +54,7 @@ impl Reader {
         Some(Entry { network, services, note })
     }
 
-    fn scope(&mut self, node: &Node<'_>) -> Option<Vec<String>> {
+    pub(super) fn scope(&mut self, node: &Node<'_>) -> Option<Vec<String>> {
         let example = "services = [\"smtp\"]";
         let items = self.items(node, "a list of services", example)?;
         if items.is_empty() {

@@ -2,6 +2,7 @@
 //! one wrong value hides no other and each is reported where it stands.
 
 mod entry;
+mod list;
 mod node;
 mod service;
 mod syntax;
@@ -19,8 +20,19 @@ use node::{Fields, Node};
 pub(super) use node::{nearest, quoted};
 use syntax::Outline;
 
-const KEYS: &[&str] =
-    &["interfaces", "mode", "memory", "events_per_second", "trust", "allow", "block", "paths", "services"];
+const KEYS: &[&str] = &[
+    "interfaces",
+    "mode",
+    "memory",
+    "events_per_second",
+    "trust",
+    "allow",
+    "block",
+    "never_block",
+    "lists",
+    "paths",
+    "services",
+];
 const PATH_KEYS: &[&str] = &["socket", "pins", "state"];
 const SMALLEST_MEMORY: ByteSize = ByteSize::from_mib(1);
 const LARGEST_MEMORY: ByteSize = ByteSize::from_mib(1024);
@@ -88,7 +100,7 @@ fn stands_alone(problem: &Problem) -> bool {
         Problem::File(_) | Problem::Value(_) | Problem::Limit(_) => true,
         Problem::Key(KeyProblem::Unknown { .. } | KeyProblem::Type { .. }) => true,
         Problem::Service(ServiceProblem::Name { .. }) => true,
-        Problem::Key(KeyProblem::Missing { .. }) | Problem::Service(_) | Problem::Entry(_) => false,
+        Problem::Key(KeyProblem::Missing { .. }) | Problem::Service(_) | Problem::Entry(_) | Problem::List(_) => false,
     }
 }
 
@@ -175,6 +187,12 @@ impl Reader {
             config.trust = self.entries(&fields, EntryKind::Trust);
             config.allow = self.entries(&fields, EntryKind::Allow);
             config.block = self.entries(&fields, EntryKind::Block);
+            if let Some(node) = fields.get("never_block") {
+                config.never_block = self.plain_networks(node, "never_block = [\"192.0.2.0/24\"]");
+            }
+            if let Some(node) = fields.get("lists") {
+                config.lists = self.lists(node);
+            }
             if let Some(services) = fields.get("services") {
                 config.services = self.services(services);
             }

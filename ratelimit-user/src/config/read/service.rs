@@ -1,12 +1,13 @@
 use toml::de::DeValue;
 
+use super::list::is_list_name;
 use super::node::{Fields, Node, nearest};
 use super::{Reader, quoted};
 use crate::config::grammar::{Burst, Network, Rate};
 use crate::config::limit::{Level, Limit};
 use crate::config::problem::{KeyProblem, LimitProblem, ServiceProblem, ValueProblem};
 use crate::config::service::{
-    DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Prefix, Service,
+    DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Permit, Prefix, Service,
 };
 
 const KEYS: &[&str] = &[
@@ -123,8 +124,7 @@ impl Reader {
     fn access(&mut self, fields: &Fields<'_>, service: &mut Service) {
         if let Some(node) = fields.get("only_from") {
             let remedy = "nobody could connect: name a network, or leave the key out to let in everybody";
-            let networks = self.networks(node, "a list of networks", "only_from = [\"192.0.2.0/24\"]", remedy);
-            service.only_from = networks.unwrap_or_default();
+            service.only_from = self.permits(node, remedy);
         }
         if let Some(node) = fields.get("deny") {
             let Some(text) = self.text(node, DENY_EXAMPLE) else { return };
@@ -133,6 +133,35 @@ impl Reader {
                 None => self.problem(node, ValueProblem::Deny { value: quoted(text) }),
             }
         }
+    }
+
+    /// Networks and names of lists; whether the lists are there is asked when all are known.
+    fn permits(&mut self, node: &Node<'_>, remedy: &'static str) -> Vec<Permit> {
+        let example = "only_from = [\"192.0.2.0/24\"]";
+        let Some(items) = self.items(node, "a list of networks and names of lists", example) else { return Vec::new() };
+        if items.is_empty() {
+            self.problem(node, ValueProblem::Empty { remedy });
+        }
+        let mut permits: Vec<Permit> = Vec::new();
+        for item in items {
+            let permit = match item.value {
+                DeValue::String(text) if is_list_name(text) => Some(Permit::List(text.to_string())),
+                _ => self.word(&item, example).map(Permit::Network),
+            };
+            let Some(permit) = permit else { continue };
+            if permits.contains(&permit) {
+                self.problem(&item, ValueProblem::Repeated { value: permit.to_string() });
+            } else {
+                permits.push(permit);
+            }
+        }
+        permits
+    }
+
+    /// Networks, none twice, or none at all.
+    pub(super) fn plain_networks(&mut self, node: &Node<'_>, example: &'static str) -> Vec<Network> {
+        let items = self.items(node, "a list of networks", example).unwrap_or_default();
+        items.iter().filter_map(|item| self.word(item, example)).collect()
     }
 
     /// Networks, none twice; an empty list is a problem.

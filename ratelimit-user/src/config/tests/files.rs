@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::config::{Config, ConfigErrors, DEFAULT_PATH, Origin};
+use crate::config::{Config, ConfigErrors, DEFAULT_PATH, List, Origin, Preset};
 
 const SHIPPED: &str = include_str!("../../../../ratelimit.toml");
 
@@ -32,6 +32,25 @@ fn every_setting_of_the_shipped_file_stands_at_its_default() {
         let loaded = Config::parse(&one.join("\n"), "ratelimit.toml").expect("each setting is right alone");
         assert_eq!(loaded.config, Config::default(), "{setting}");
     }
+}
+
+/// Whoever takes the "#" away from an example must find that it works.
+#[test]
+fn every_list_of_the_shipped_file_is_right() {
+    let start = SHIPPED.find("#     [[lists]]").expect("an example");
+    let end = SHIPPED.find("[paths]").expect("the next table");
+    let example =
+        |line: &str| line.strip_prefix("#     ").map(|line| line.split("   ").next().unwrap_or(line).to_owned());
+    let keys = ["name", "preset", "from", "format", "refresh", "services", "action", "all_packets", "mode", "max_age"];
+    let more = ["min_count", "private", "change", "timeout", "max_size", "[[lists]]"];
+    let is_setting = |line: &String| keys.iter().chain(&more).any(|key| line.starts_with(key));
+    let text: Vec<String> = SHIPPED[start..end].lines().filter_map(example).filter(is_setting).collect();
+    let lists = Config::parse(&text.join("\n"), "ratelimit.toml").expect("every example is right").config.lists;
+    let presets = lists.iter().filter_map(|list| list.preset).map(|preset| preset.to_string());
+    assert!(presets.eq(Preset::ALL.iter().map(|facts| facts.name.to_owned())), "every preset is shown once");
+    let mine = lists.last().expect("one of all keys");
+    let with_defaults = List { mode: mine.mode, ..List::new("mine", mine.from.clone()) };
+    assert_eq!(*mine, with_defaults, "all keys stand at their defaults");
 }
 
 #[test]

@@ -2,6 +2,7 @@ mod entries;
 mod errors;
 mod files;
 mod grammar;
+mod lists;
 mod reading;
 mod round_trip;
 mod warnings;

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::config;
 use crate::config::{
-    Burst, ByteSize, Config, DEFAULT_SERVICES, Deny, Destination, Entry, Interfaces, Limit, Mode, Network, Prefix,
-    Rate, Scope, Service,
+    Burst, ByteSize, Config, DEFAULT_SERVICES, Deny, Destination, Entry, Interfaces, Limit, Mode, Network, Permit,
+    Prefix, Rate, Scope, Service,
 };
 
 fn rate(text: &str) -> Rate {
@@ -124,7 +124,7 @@ deny = \"drop\"
         service: Some(limit("50/s", 5000)),
         source_prefix: Prefix { v4: 31, v6: 64 },
         network_prefix: Prefix { v4: 20, v6: 40 },
-        only_from: vec![network("203.0.113.0/24"), network("2001:db8::/32")],
+        only_from: vec![Permit::Network(network("203.0.113.0/24")), Permit::Network(network("2001:db8::/32"))],
         deny: Deny::Drop,
     };
     assert_eq!(service(&read, "mine"), expected);

@@ -9,8 +9,8 @@ use proptest::sample::{Index, select, subsequence};
 
 use super::config;
 use crate::config::{
-    Burst, ByteSize, Config, DEFAULT_SERVICES, Deny, Destination, Entry, Interfaces, Limit, Mode, Network, Paths,
-    Period, Prefix, Rate, Scope, Service,
+    Action, Burst, ByteSize, Change, Config, DEFAULT_SERVICES, Deny, Destination, Duration, Entry, Format, Interfaces,
+    Limit, List, Mode, Network, Paths, Period, Permit, Prefix, Preset, Rate, Scope, Service, Source,
 };
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -57,7 +57,7 @@ fn service(name: String, port: u16) -> impl Strategy<Value = Service> {
             service,
             source_prefix,
             network_prefix,
-            only_from: only_from.into_iter().collect(),
+            only_from: only_from.into_iter().map(Permit::Network).collect(),
             deny,
         },
     )
@@ -101,6 +101,37 @@ fn entries(names: Vec<String>) -> impl Strategy<Value = [Vec<Entry>; 3]> {
     })
 }
 
+/// For all services, because those of a configuration are not known here.
+fn lists() -> impl Strategy<Value = (Vec<List>, Vec<Network>)> {
+    let path = "/[^\\p{Cc}]{0,20}".prop_map(|path| Source::Path(PathBuf::from(path)));
+    let url = select(vec!["http://lists.test/a?key=1", "https://lists.test:8443/b"])
+        .prop_map(|url| Source::Url(url.parse().expect("a URL")));
+    let from = vec(prop_oneof![path, url], 1..3);
+    let preset = option::of(0..Preset::ALL.len());
+    let reads = (option::of(select(Format::ALL.to_vec())), 1..=9_u64, any::<bool>());
+    let change = (0..=100_u32, 0..=99_u32).prop_map(|(lost_percent, grown_times)| Change { lost_percent, grown_times });
+    let times = (1..=400_u64, 1..=400_u64, 1..=400_u64);
+    let does = (select(Action::ALL.to_vec()), any::<bool>(), option::of(mode()));
+    let list = (preset, from, reads, change, times, does).prop_map(
+        |(preset, from, (format, min_count, private), change, (refresh, max_age, timeout), (action, all, mode))| {
+            let list = match preset.and_then(|index| Preset::named(Preset::ALL[index].name)) {
+                Some(preset) => List::of_preset("", preset),
+                None => List::new("", from),
+            };
+            let all_packets = all && action == Action::Block;
+            let (refresh, max_age) = (Duration::hours(11 + refresh), Duration::hours(max_age));
+            let (timeout, max_size) = (Duration::seconds(timeout), ByteSize::from_mib(9));
+            let read = List { format, min_count, private, change, refresh, max_age, timeout, max_size, ..list };
+            List { action, all_packets, mode, services: Scope::All, ..read }
+        },
+    );
+    let named = vec(list, 0..4).prop_map(|lists| {
+        let name = |(index, list)| List { name: format!("list-{index}"), ..list };
+        lists.into_iter().enumerate().map(name).collect()
+    });
+    (named, btree_set(network(), 0..3).prop_map(|networks| networks.into_iter().collect()))
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let interfaces = prop_oneof![
         Just(Interfaces::Auto),
@@ -113,9 +144,18 @@ fn any_config() -> impl Strategy<Value = Config> {
         (Just(services), entries(names))
     });
     let memory = (1_u64 << 20..=1 << 30).prop_map(ByteSize::from_bytes);
-    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries).prop_map(
-        |(interfaces, mode, memory, events_per_second, paths, (services, [trust, allow, block]))| Config {
-            lists: Vec::new(),
+    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries, lists()).prop_map(
+        |(
+            interfaces,
+            mode,
+            memory,
+            events_per_second,
+            paths,
+            (services, [trust, allow, block]),
+            (lists, never_block),
+        )| Config {
+            lists,
+            never_block,
             interfaces,
             mode,
             memory,

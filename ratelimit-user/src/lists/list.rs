@@ -1,0 +1,343 @@
+//! One list as it lives: its last good copy, the copy that waits to be believed, and when it is looked at next.
+//!
+//! Nothing here reads a clock, a disk or a socket; times are seconds since 1970.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Networks,
+    change::{self, Suspicion},
+    content::Validators,
+    reading::Read,
+};
+use crate::config;
+
+/// A copy that differs suddenly is believed when it came so often, over so long.
+const SIGHTINGS: usize = 3;
+const SIGHTINGS_SPAN_S: u64 = 24 * 3600;
+/// The first retry after a failure; each further one waits twice as long.
+const RETRY_S: u64 = 60;
+const MOST_DOUBLINGS: u32 = 10;
+
+/// The state of a configured list.
+#[derive(Debug)]
+pub struct List {
+    pub config: config::List,
+    pub good: Option<Good>,
+    pub candidate: Option<Candidate>,
+    /// Why the latest attempt brought nothing new into force.
+    pub problem: Option<String>,
+    /// When its sources were asked last.
+    pub asked_s: Option<u64>,
+    pub next_s: u64,
+    pub is_busy: bool,
+    failures: u32,
+    /// Whether an administrator accepts whatever comes next.
+    accepts: bool,
+}
+
+/// A copy that was believed.
+#[derive(Clone, Debug, Default)]
+pub struct Good {
+    pub read: Read,
+    pub origin: Origin,
+    pub fetched_s: u64,
+    pub confirmed_s: u64,
+}
+
+/// Where a copy is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The marks of its sources.
+    pub from: Vec<String>,
+    pub digest: String,
+    /// Of each piece.
+    pub validators: Vec<Validators>,
+}
+
+/// A copy that differs too much from the last good one.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub read: Read,
+    pub origin: Origin,
+    pub why: String,
+    /// Every time that it, or one much like it, came.
+    pub seen_s: Vec<u64>,
+}
+
+/// What is made of a copy that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Belief {
+    Good,
+    Waits,
+}
+
+impl List {
+    pub fn new(config: config::List) -> Self {
+        Self {
+            config,
+            good: None,
+            candidate: None,
+            problem: None,
+            asked_s: None,
+            next_s: 0,
+            is_busy: false,
+            failures: 0,
+            accepts: false,
+        }
+    }
+
+    /// The networks it weighs with; none while it has no copy, or one that is too old. A list that says who alone may
+    /// connect never gets too old: without it nobody could.
+    pub fn weight(&self, now_s: u64, is_permit: bool) -> Option<&Arc<Networks>> {
+        let good = self.good.as_ref()?;
+        (is_permit || !self.is_too_old(now_s)).then_some(&good.read.networks)
+    }
+
+    pub fn is_too_old(&self, now_s: u64) -> bool {
+        self.expires_s().is_some_and(|expires_s| expires_s <= now_s)
+    }
+
+    /// When its copy weighs nothing any more.
+    pub fn expires_s(&self) -> Option<u64> {
+        Some(self.good.as_ref()?.confirmed_s.saturating_add(self.config.max_age.as_std().as_secs()))
+    }
+
+    pub fn is_due(&self, now_s: u64) -> bool {
+        !self.is_busy && now_s >= self.next_s
+    }
+
+    /// Whether entries of its copy have ended since it was read.
+    pub fn has_ends(&self, now_s: u64) -> bool {
+        let ended = |good: &Good| {
+            let end = good.read.next_end.map(|end| good.fetched_s.saturating_add(end.as_secs()));
+            end.is_some_and(|end| end <= now_s)
+        };
+        !self.is_busy && self.good.as_ref().is_some_and(ended)
+    }
+
+    /// The earliest time at which its sources may be asked again.
+    pub fn not_before_s(&self) -> u64 {
+        let least = self.config.least_refresh().as_secs();
+        match self.asked_s {
+            Some(asked_s) if self.config.is_remote() => asked_s.saturating_add(least),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Whatever comes next is believed.
+    pub fn accept_next(&mut self) {
+        self.accepts = true;
+    }
+
+    /// Judges a copy that came; a strange one becomes the candidate. The caller puts a good one in force and calls
+    /// [`Self::take`].
+    pub fn judge(&mut self, read: &Read, origin: &Origin, now_s: u64) -> Belief {
+        let before = self.good.as_ref().filter(|good| good.origin.from == origin.from);
+        let suspicion = match before {
+            Some(good) if !self.accepts => change::judge(&good.read.networks, &read.networks, self.config.change).err(),
+            Some(_) | None => None,
+        };
+        let Some(suspicion) = suspicion else {
+            return Belief::Good;
+        };
+        let candidate = self.candidate_of(read, origin, &suspicion, now_s);
+        if candidate.is_confirmed() {
+            return Belief::Good;
+        }
+        self.problem = Some(format!(
+            "the last good copy stays in force: {suspicion}; `ratelimit list accept {}` takes the new one, and so does \
+             its coming {SIGHTINGS} times over {} h",
+            self.config.name,
+            SIGHTINGS_SPAN_S / 3600,
+        ));
+        self.candidate = Some(candidate);
+        Belief::Waits
+    }
+
+    /// The copy that waits, or this one if it is a stranger to that too.
+    fn candidate_of(&self, read: &Read, origin: &Origin, suspicion: &Suspicion, now_s: u64) -> Candidate {
+        let is_like = |candidate: &&Candidate| {
+            candidate.origin.from == origin.from
+                && change::judge(&candidate.read.networks, &read.networks, self.config.change).is_ok()
+        };
+        let mut seen_s = self.candidate.as_ref().filter(is_like).map_or(Vec::new(), |known| known.seen_s.clone());
+        seen_s.push(now_s);
+        // The first sighting counts for the span, the latest for the number.
+        if seen_s.len() > SIGHTINGS + 1 {
+            seen_s.remove(1);
+        }
+        Candidate { read: read.clone(), origin: origin.clone(), why: suspicion.to_string(), seen_s }
+    }
+
+    /// Notes that a good copy is in force.
+    pub fn take(&mut self, good: Good, now_s: u64) -> Option<Good> {
+        self.accepts = false;
+        self.candidate = None;
+        self.succeeded(now_s);
+        self.good.replace(good)
+    }
+
+    /// The sources hold what they held.
+    pub fn confirm(&mut self, now_s: u64) {
+        if let Some(good) = &mut self.good {
+            good.confirmed_s = now_s;
+        }
+        self.candidate = None;
+        self.succeeded(now_s);
+    }
+
+    /// A copy waits: the sources were asked and answered.
+    pub fn wait(&mut self, now_s: u64) {
+        self.failures = 0;
+        self.asked(now_s);
+        self.next_s = now_s.saturating_add(jittered(self.config.refresh.as_std().as_secs()));
+    }
+
+    fn succeeded(&mut self, now_s: u64) {
+        self.problem = None;
+        self.wait(now_s);
+    }
+
+    /// Nothing came. `retry_after` is what the server asks for.
+    pub fn fail(&mut self, problem: String, retry_after: Option<Duration>, now_s: u64) {
+        self.problem = Some(problem);
+        self.accepts = false;
+        self.asked(now_s);
+        let backoff_s = RETRY_S << self.failures.min(MOST_DOUBLINGS);
+        self.failures += 1;
+        let wait_s = backoff_s.min(self.config.refresh.as_std().as_secs());
+        let asked_for_s = retry_after.map_or(0, |after| after.as_secs());
+        self.next_s = now_s.saturating_add(jittered(wait_s).max(asked_for_s)).max(self.not_before_s());
+    }
+
+    fn asked(&mut self, now_s: u64) {
+        self.asked_s = Some(now_s);
+        self.is_busy = false;
+    }
+}
+
+impl Candidate {
+    fn is_confirmed(&self) -> bool {
+        let span_s = match (self.seen_s.first(), self.seen_s.last()) {
+            (Some(first), Some(last)) => last.saturating_sub(*first),
+            _ => 0,
+        };
+        self.seen_s.len() >= SIGHTINGS && span_s >= SIGHTINGS_SPAN_S
+    }
+}
+
+/// Within a tenth of it, so that gateways that were started together do not ask together.
+fn jittered(seconds: u64) -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = RandomState::new().hash_one(seconds);
+    let tenth = seconds / 10;
+    seconds - tenth + random % (2 * tenth + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Network, Source};
+
+    const HOUR_S: u64 = 3600;
+    const START_S: u64 = 1_800_000_000;
+
+    fn list() -> List {
+        List::new(config::List::new("bad", vec![Source::Path("/bad".into())]))
+    }
+
+    fn hosts(range: std::ops::Range<u32>) -> Read {
+        let host = |host: u32| Network::host(std::net::Ipv4Addr::from_bits(0x0808_0000 + host).into());
+        Read { networks: Arc::new(range.map(host).collect()), ..Read::default() }
+    }
+
+    fn good(read: Read, now_s: u64) -> Good {
+        Good { read, origin: Origin::default(), fetched_s: now_s, confirmed_s: now_s }
+    }
+
+    fn with(read: Read) -> List {
+        let mut list = list();
+        list.take(good(read, START_S), START_S);
+        list
+    }
+
+    #[test]
+    fn a_copy_past_its_age_weighs_nothing_but_where_it_says_who_may_connect() {
+        let mut list = with(hosts(0..9));
+        let week_s = 7 * 24 * HOUR_S;
+        assert!(list.weight(START_S + week_s - 1, false).is_some());
+        assert!(list.weight(START_S + week_s, false).is_none() && list.weight(START_S + week_s, true).is_some());
+        list.confirm(START_S + week_s);
+        assert!(list.weight(START_S + week_s, false).is_some());
+    }
+
+    #[test]
+    fn a_strange_copy_is_believed_when_it_came_three_times_over_a_day() {
+        let mut list = with(hosts(0..100));
+        let origin = Origin::default();
+        for (after_h, belief) in [(1, Belief::Waits), (2, Belief::Waits), (3, Belief::Waits), (24, Belief::Waits)] {
+            let few = hosts(0..10 + after_h as u32 % 2);
+            assert_eq!(list.judge(&few, &origin, START_S + after_h * HOUR_S), belief, "{after_h}");
+        }
+        assert!(list.problem.as_ref().unwrap().contains("list accept bad"), "{:?}", list.problem);
+        assert_eq!(list.judge(&hosts(0..10), &origin, START_S + 25 * HOUR_S), Belief::Good);
+    }
+
+    #[test]
+    fn another_strange_copy_starts_anew() {
+        let mut list = with(hosts(0..100));
+        let origin = Origin::default();
+        for after_h in [1, 2, 12] {
+            assert_eq!(list.judge(&hosts(0..10), &origin, START_S + after_h * HOUR_S), Belief::Waits);
+        }
+        assert_eq!(list.judge(&hosts(500..510), &origin, START_S + 26 * HOUR_S), Belief::Waits);
+        assert_eq!(list.candidate.as_ref().unwrap().seen_s.len(), 1);
+    }
+
+    #[test]
+    fn what_is_accepted_is_believed_once() {
+        let mut list = with(hosts(0..100));
+        list.accept_next();
+        assert_eq!(list.judge(&hosts(0..1), &Origin::default(), START_S + 1), Belief::Good);
+        list.take(good(hosts(0..1), START_S + 1), START_S + 1);
+        assert_eq!(list.judge(&hosts(50..60), &Origin::default(), START_S + 2), Belief::Waits);
+    }
+
+    #[test]
+    fn a_copy_of_other_sources_is_another_list() {
+        let mut list = with(hosts(0..100));
+        let elsewhere = Origin { from: vec!["/other".into()], ..Origin::default() };
+        assert_eq!(list.judge(&hosts(0..1), &elsewhere, START_S + 1), Belief::Good);
+    }
+
+    #[test]
+    fn a_failing_source_is_asked_less_and_less_often_and_never_too_often() {
+        let mut list = list();
+        list.fail("no route".into(), None, START_S);
+        let first = list.next_s - START_S;
+        assert!((54..=66).contains(&first), "{first}");
+        for _ in 0..20 {
+            list.fail("no route".into(), None, START_S);
+        }
+        let last = list.next_s - START_S;
+        assert!((HOUR_S * 9 / 10..=HOUR_S * 11 / 10).contains(&last), "{last}");
+        list.fail("come later".into(), Some(Duration::from_secs(5 * HOUR_S)), START_S);
+        assert_eq!(list.next_s, START_S + 5 * HOUR_S);
+
+        let url = Source::Url("https://www.spamhaus.org/drop/drop_v4.json".parse().unwrap());
+        let mut list = List::new(config::List::new("drop", vec![url]));
+        list.fail("no route".into(), None, START_S);
+        assert_eq!(list.next_s, START_S + HOUR_S);
+        assert_eq!(list.not_before_s(), START_S + HOUR_S);
+    }
+
+    #[test]
+    fn entries_with_an_end_make_the_list_be_read_again() {
+        let mut list = with(Read { next_end: Some(Duration::from_secs(90)), ..hosts(0..9) });
+        assert!(!list.has_ends(START_S + 89) && list.has_ends(START_S + 90));
+        list.is_busy = true;
+        assert!(!list.has_ends(START_S + 90));
+    }
+}
