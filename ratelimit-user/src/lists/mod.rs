@@ -1,10 +1,14 @@
 //! Lists of networks, and the table the gate looks them up in.
 //!
-//! One way: *`Networks` → `Layers` → `Table` → maps.*
+//! One way: *bytes → `format` → `Networks` → `Layers` → `Table` → maps.*
 
+pub mod arithmetic;
+pub mod format;
 pub mod layers;
 pub mod networks;
+pub mod spans;
 pub mod table;
 
+pub use arithmetic::Size;
 pub use layers::Layers;
 pub use networks::{Networks, V4, V6};

@@ -4,32 +4,10 @@ use super::{
     Layer,
     classes::{Classes, State},
 };
+use crate::lists::spans::Number;
 
 /// A segment: its first address, and its class up to the next segment.
 pub type Segment<A> = (A, u16);
-
-/// An address as a number.
-pub trait Number: Copy + Ord {
-    const FIRST: Self;
-    /// `None` behind the last.
-    fn next(self) -> Option<Self>;
-}
-
-impl Number for u32 {
-    const FIRST: Self = 0;
-
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-}
-
-impl Number for u128 {
-    const FIRST: Self = 0;
-
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-}
 
 /// The segments of IPv4; none where there is no network.
 pub fn v4(layers: &[Layer<'_>], classes: &mut Classes) -> Vec<Segment<u32>> {
