@@ -2,7 +2,6 @@ mod anything;
 mod formats;
 mod recognised;
 mod refused;
-mod scratch;
 mod zones;
 
 use std::{io::Write as _, time::Duration};
