@@ -2,8 +2,12 @@
 //!
 //! One way: *`Networks` → `Layers` → `Table` → maps.*
 
+pub mod content;
+pub mod fetch;
 pub mod layers;
+pub mod local;
 pub mod networks;
+pub mod shelf;
 pub mod table;
 
 pub use layers::Layers;
