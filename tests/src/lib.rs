@@ -9,6 +9,7 @@ pub mod cost;
 pub mod debian;
 pub mod demo;
 mod enter;
+pub mod feed;
 pub mod flood;
 pub mod gateway;
 pub mod kernel;

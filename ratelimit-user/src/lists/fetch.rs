@@ -134,6 +134,8 @@ impl Fetcher {
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .no_proxy()
+            // A server may close what it answered on at any time: a redirect to it goes through a connection of its own.
+            .pool_max_idle_per_host(0)
             .connect_timeout(self.limits.connect)
     }
 

@@ -2,13 +2,12 @@
 //!
 //! One way: *bytes → `format` → `Networks` → `Layers` → `Table` → maps.*
 
-pub mod arithmetic;
-pub mod format;
+pub mod content;
+pub mod fetch;
 pub mod layers;
-pub mod list;
 pub mod local;
 pub mod networks;
-pub mod spans;
+pub mod shelf;
 pub mod table;
 pub mod weights;
 
