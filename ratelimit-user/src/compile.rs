@@ -6,6 +6,7 @@ use ratelimit_common::{Address, Limit, Mode, Service, Set, limit::TICK_NS, set::
 
 use crate::{
     config::{self, Config, Deny, Destination, Network},
+    guard::NeverBlock,
     layout::{Layout, Place},
     lists::{
         Layers,
@@ -38,11 +39,12 @@ pub fn compile(
     config: &Config,
     layout: &Layout,
     machine: &Machine,
+    never_block: &NeverBlock,
     in_force: Option<&Layers>,
 ) -> Result<(Compiled, Layers), CompileError> {
     let mut set = compile_set(config, layout, machine)?;
     let own = machine.own_addresses.iter().map(|address| Network::host(*address)).collect();
-    let layers = Layers::of(config, layout, &Arc::new(own));
+    let layers = Layers::of(config, layout, &Arc::new(own), never_block);
     set.entries = u32::try_from(layers.entries()).unwrap_or(u32::MAX);
     let table = match in_force {
         Some(in_force) if *in_force == layers => None,
@@ -170,8 +172,10 @@ mod tests {
     #[test]
     fn a_destination_that_takes_in_ipv4_by_accident_is_refused() {
         let config = Config::parse("[services.smtp]\nto = [\"::/0\"]", "test").unwrap().config;
-        let machine = Machine { own_addresses: Vec::new(), processors: 1 };
-        let error = compile(&config, &Layout::plan(&config, None), &machine, None).unwrap_err().to_string();
+        let machine = Machine { processors: 1, ..Machine::default() };
+        let never_block = NeverBlock::of(&machine, &[], &[]);
+        let error =
+            compile(&config, &Layout::plan(&config, None), &machine, &never_block, None).unwrap_err().to_string();
         assert!(error.contains("services.smtp.to") && error.contains("2000::/3"), "{error}");
     }
 
@@ -179,8 +183,8 @@ mod tests {
     fn limits_are_never_stricter_than_configured() {
         let config = Config::default();
         let layout = Layout::plan(&config, None);
-        let machine = Machine { own_addresses: Vec::new(), processors: 2 };
-        let (compiled, _) = compile(&config, &layout, &machine, None).unwrap();
+        let machine = Machine { processors: 2, ..Machine::default() };
+        let (compiled, _) = compile(&config, &layout, &machine, &NeverBlock::of(&machine, &[], &[]), None).unwrap();
         assert_eq!(compiled.set.services().count(), config.services.len());
         for service in &config.services {
             let place = layout.place(&service.name).unwrap();

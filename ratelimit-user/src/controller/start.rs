@@ -3,22 +3,29 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::Context as _;
+use ratelimit_common::Moment;
 use tokio::sync::watch;
 
-use super::{Controller, PathOverrides, bans::in_kernel, checked, find_interfaces};
+use super::{
+    Controller, PathOverrides,
+    bans::{in_kernel, spare},
+    checked, find_interfaces,
+};
 use crate::{
     bans::Book,
     changes::Changes,
     compile::compile,
     config::{Config, ConfigErrors, DEFAULT_PATH, Interfaces, Loaded, Mode},
     events::Events,
+    guard::NeverBlock,
     layout::Layout,
     machine::Machine,
-    plane::{Pins, Plan, Plane, clock_tick, set_in_force},
+    plane::{Pins, Plan, Plane, clock_tick, now, set_in_force},
+    ssh,
 };
 
 /// What the command line says; it goes before what the file says.
@@ -62,7 +69,7 @@ impl Controller {
         let paths = loaded.config.paths.clone();
         let interfaces = find_interfaces(&loaded.config)?;
         let mut changes = Changes::load(&paths.state)?;
-        changes.expire(std::time::SystemTime::now());
+        changes.expire(SystemTime::now());
         let effective = checked(changes.applied_to(&loaded.config)).context(
             "changes made by command contradict the configuration file; undo one of them \
              (the changes are in changes.json in the state directory)",
@@ -70,8 +77,14 @@ impl Controller {
         let machine = Machine::look()?;
         let pins = Pins::at(&paths.pins);
         let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
-        let (compiled, layers) = compile(&effective, &layout, &machine, None)?;
-        let book = Book::open(&paths.state)?;
+        let mut book = Book::open(&paths.state)?;
+        if let Some(Err(error)) = ssh::peer().map(|peer| book.note_peer(peer, SystemTime::now())) {
+            tracing::warn!("where this SSH connection comes from is forgotten at the next start: {error}");
+        }
+        let never_block = NeverBlock::of(&machine, &book.peers(SystemTime::now()), &[]);
+        spare(&mut book, &never_block)?;
+        let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, None)?;
+        let told = now();
         let bans = in_kernel(&book, &layout);
         let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans })?;
         let set = Arc::from(plane.maps().active_set()?);
@@ -82,6 +95,7 @@ impl Controller {
             changes,
             effective,
             machine,
+            never_block,
             layout,
             layers,
             interfaces,
@@ -89,6 +103,8 @@ impl Controller {
             set: Arc::new(RwLock::new(set)),
             events: Events::default(),
             bans: book,
+            bans_told: told,
+            hits_noted: Moment(0),
             plane_changed: watch::Sender::new(()),
             started: Instant::now(),
             config_error: None,
