@@ -16,7 +16,7 @@
 //! | `POST /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
 //! | `DELETE /v1/entries/KIND` | [`EntryRequest`], of which only the network counts | `[EntryView]` |
 //! | `GET /v1/bans` | | `[BanView]` |
-//! | `POST /v1/bans` | [`BanRequest`] | [`BanView`] |
+//! | `POST /v1/bans` | [`BanRequest`] | [`Banned`] |
 //! | `DELETE /v1/bans` | [`UnbanRequest`] | [`Unbanned`] |
 //! | `GET /v1/lists` | | `[ListView]` |
 //! | `GET /v1/lists/test?address=A` | | `[ListMatch]` |
@@ -25,6 +25,8 @@
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //! | `POST /v1/detach` | | [`Detached`] |
+//!
+//! A client that runs under an SSH connection names its peer in the header [`PEER_HEADER`]; nothing blocks that address then.
 //!
 //! Whatever is refused comes with status 4xx or 5xx and a [`Refused`].
 
@@ -35,6 +37,9 @@ use serde::{Deserialize, Serialize};
 use crate::bans::By;
 use crate::config::{Action, Burst, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
 use crate::lists::screen::Refusals;
+
+/// One address. What cannot be read is ignored.
+pub const PEER_HEADER: &str = "x-ratelimit-peer";
 
 /// Why a request was not carried out. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,9 +255,12 @@ pub struct EntryView {
     pub by: String,
     /// RFC 3339, for those added by command.
     pub since: Option<String>,
+    /// What a block takes in and spares all the same, each with why: this machine, and what it needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<String>,
 }
 
-/// A ban to put in force; an earlier one of the same network is replaced.
+/// A ban to put in force; an earlier one of the same network for the same services is replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BanRequest {
     pub network: Network,
@@ -276,10 +284,21 @@ pub struct BanView {
     pub since: String,
     /// RFC 3339.
     pub until: String,
-    /// Connections that it stopped, or would have in enforce.
+    /// Connections that it stopped, or would have in enforce. Bans of the same network are counted together: each has what
+    /// came for any of them since it began.
     pub hits: u64,
     /// RFC 3339.
     pub last_hit: Option<String>,
+}
+
+/// A ban that was put in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banned {
+    #[serde(flatten)]
+    pub ban: BanView,
+    /// What it does not act on because it is allowed: the services, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<String>,
 }
 
 /// Bans to end: those around an address and inside a network, or all.

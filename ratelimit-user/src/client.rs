@@ -29,10 +29,12 @@ use tokio::{
 };
 
 use crate::api::{
-    BanRequest, BanView, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView, ListMatch,
-    ListProgress, ListView, ModeView, Refused, Reloaded, SetLimit, SetMode, Status, UnbanRequest, Unbanned,
+    BanRequest, BanView, Banned, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView,
+    ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, Refused, Reloaded, SetLimit, SetMode, Status,
+    UnbanRequest, Unbanned,
 };
 use crate::config::{EntryKind, Level};
+use crate::ssh;
 
 pub use error::{ClientError, Foreign, Stopped};
 pub use follow::Lines;
@@ -48,13 +50,15 @@ pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
     patience: Duration,
+    /// Of the SSH connection this process runs under.
+    peer: Option<IpAddr>,
 }
 
 impl Client {
     /// Nothing is contacted yet.
     pub fn new(socket: &Path) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ClientError::Runtime)?;
-        Ok(Self { socket: socket.to_path_buf(), runtime, patience: PATIENCE })
+        Ok(Self { socket: socket.to_path_buf(), runtime, patience: PATIENCE, peer: ssh::peer() })
     }
 
     pub fn status(&self) -> Result<Status, ClientError> {
@@ -122,7 +126,7 @@ impl Client {
         self.ask(Method::GET, "/v1/bans")
     }
 
-    pub fn ban(&self, ban: &BanRequest) -> Result<BanView, ClientError> {
+    pub fn ban(&self, ban: &BanRequest) -> Result<Banned, ClientError> {
         self.tell(Method::POST, "/v1/bans", ban)
     }
 
@@ -197,13 +201,15 @@ impl Client {
 
     /// Sends a request and returns the answer if it is a good one, its body still unread.
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "ratelimit")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(ClientError::Request)?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(peer) = self.peer {
+            request = request.header(PEER_HEADER, peer.to_string());
+        }
+        let request = request.body(Full::new(body)).map_err(ClientError::Request)?;
         let stream = connect::connect(&self.socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Broken)?;
         // What it fails with, the request fails with too.

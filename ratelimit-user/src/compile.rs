@@ -6,6 +6,7 @@ use ratelimit_common::{Address, Limit, Mode, Service, Set, limit::TICK_NS, set::
 
 use crate::{
     config::{self, Config, Deny, Destination, Network},
+    guard::NeverBlock,
     layout::{Layout, Place},
     lists::{
         Layers, Weights,
@@ -38,12 +39,13 @@ pub fn compile(
     config: &Config,
     layout: &Layout,
     machine: &Machine,
+    never_block: &NeverBlock,
     lists: &Weights,
     in_force: Option<&Layers>,
 ) -> Result<(Compiled, Layers), CompileError> {
     let mut set = compile_set(config, layout, machine, lists)?;
     let own = machine.own_addresses.iter().map(|address| Network::host(*address)).collect();
-    let layers = Layers::of(config, layout, &Arc::new(own), lists);
+    let layers = Layers::of(config, layout, &Arc::new(own), never_block, lists);
     set.all_packets = layers.of_all_packets();
     set.entries = u32::try_from(layers.entries()).unwrap_or(u32::MAX);
     let table = match in_force {
@@ -172,10 +174,11 @@ mod tests {
     #[test]
     fn a_destination_that_takes_in_ipv4_by_accident_is_refused() {
         let config = Config::parse("[services.smtp]\nto = [\"::/0\"]", "test").unwrap().config;
-        let machine = Machine { own_addresses: Vec::new(), processors: 1 };
-        let error = compile(&config, &Layout::plan(&config, None), &machine, &Weights::default(), None)
-            .unwrap_err()
-            .to_string();
+        let machine = Machine { processors: 1, ..Machine::default() };
+        let never_block = NeverBlock::of(&machine, &[], &[]);
+        let layout = Layout::plan(&config, None);
+        let error =
+            compile(&config, &layout, &machine, &never_block, &Weights::default(), None).unwrap_err().to_string();
         assert!(error.contains("services.smtp.to") && error.contains("2000::/3"), "{error}");
     }
 
@@ -183,8 +186,9 @@ mod tests {
     fn limits_are_never_stricter_than_configured() {
         let config = Config::default();
         let layout = Layout::plan(&config, None);
-        let machine = Machine { own_addresses: Vec::new(), processors: 2 };
-        let (compiled, _) = compile(&config, &layout, &machine, &Weights::default(), None).unwrap();
+        let machine = Machine { processors: 2, ..Machine::default() };
+        let never_block = NeverBlock::of(&machine, &[], &[]);
+        let (compiled, _) = compile(&config, &layout, &machine, &never_block, &Weights::default(), None).unwrap();
         assert_eq!(compiled.set.services().count(), config.services.len());
         for service in &config.services {
             let place = layout.place(&service.name).unwrap();

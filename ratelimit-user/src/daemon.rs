@@ -19,7 +19,7 @@ use tokio::{
 pub use crate::controller::{Options, PathOverrides};
 use crate::{
     config::Mode,
-    controller::Controller,
+    controller::{Controller, note_ban_hits},
     interface::AddressWatch,
     lists::keeper::keep,
     lock::Lock,
@@ -30,7 +30,7 @@ use crate::{
 
 /// How often changes that end by themselves are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often what bans have stopped is written down.
+/// How often what bans have stopped is written down, and gateways and resolvers are looked at: nobody announces them.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Cells are brought up to date long before their time wraps, at 78 h.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -110,7 +110,12 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
                 on_controller(controller, "following the machine's addresses", |controller| controller.follow_machine()).await;
             }
             _ = tick.tick() => on_controller(controller, "ending what has run out", Controller::expire).await,
-            _ = minute.tick() => on_controller(controller, "writing down what bans have stopped", Controller::note_ban_hits).await,
+            _ = minute.tick() => {
+                on_controller(controller, "following the machine", Controller::follow_machine).await;
+                let controller = Arc::clone(controller);
+                // Nobody waits for it.
+                drop(tokio::task::spawn_blocking(move || note_hits(&controller)));
+            }
             _ = sweep.tick() => on_controller(controller, "sweeping the cells", |controller| {
                 controller.sweep(now())
             }).await,
@@ -125,6 +130,12 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     events.abort();
     lists.abort();
     Ok(end)
+}
+
+fn note_hits(controller: &Mutex<Controller>) {
+    if let Err(error) = note_ban_hits(controller) {
+        tracing::error!("writing down what bans have stopped failed: {error}");
+    }
 }
 
 /// Does something that may block, and says so if it fails: what is in force stays in force.

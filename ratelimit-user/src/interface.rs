@@ -1,11 +1,13 @@
 //! The interfaces of this network namespace, their addresses, and news of both.
 
 mod driver;
+mod gateway;
 pub(crate) mod netlink;
 mod watch;
 
 use std::{fmt, net::IpAddr};
 
+pub use gateway::default_gateways;
 pub use netlink::NetlinkError;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,

@@ -12,7 +12,7 @@ pub mod config;
 pub mod controller;
 pub mod daemon;
 pub mod events;
-mod guard;
+pub mod guard;
 pub mod interface;
 pub mod layout;
 pub mod lists;
@@ -22,6 +22,7 @@ pub mod offline;
 pub mod plane;
 pub mod preflight;
 pub mod server;
+pub mod ssh;
 pub mod view;
 
 /// An error with everything behind it, for one line of text. aya's errors do not repeat their sources.

@@ -2,12 +2,19 @@
 
 use std::{fs, net::IpAddr, ops::RangeInclusive};
 
-use crate::{config::Config, interface::own_addresses};
+use crate::{
+    config::{Config, fold_address},
+    interface::{default_gateways, own_addresses},
+};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Lists are ascending, each address once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Ascending.
     pub own_addresses: Vec<IpAddr>,
+    /// Of default routes.
+    pub gateways: Vec<IpAddr>,
+    /// The DNS servers that this machine asks.
+    pub resolvers: Vec<IpAddr>,
     pub processors: u32,
 }
 
@@ -15,11 +22,38 @@ impl Machine {
     /// Looks at the machine as it is now.
     pub fn look() -> anyhow::Result<Self> {
         let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
-        let mut own_addresses = own_addresses()?;
-        own_addresses.sort_unstable();
-        own_addresses.dedup();
-        Ok(Self { own_addresses, processors: u32::try_from(processors).unwrap_or(u32::MAX) })
+        Ok(Self {
+            own_addresses: own_addresses()?,
+            gateways: default_gateways()?,
+            resolvers: resolvers(|path| fs::read_to_string(path).unwrap_or_default()),
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+        })
     }
+}
+
+const RESOLVERS: &str = "/etc/resolv.conf";
+/// Those behind systemd's own resolver, which is at a loopback address.
+const RESOLVERS_BEHIND: &str = "/run/systemd/resolve/resolv.conf";
+
+fn resolvers(read: impl Fn(&str) -> String) -> Vec<IpAddr> {
+    let mut resolvers = nameservers(&read(RESOLVERS));
+    if resolvers.iter().all(IpAddr::is_loopback) {
+        resolvers.extend(nameservers(&read(RESOLVERS_BEHIND)));
+    }
+    resolvers.retain(|address| !address.is_loopback());
+    resolvers.sort_unstable();
+    resolvers.dedup();
+    resolvers
+}
+
+fn nameservers(text: &str) -> Vec<IpAddr> {
+    let address = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        // A link-local one may name its interface behind a percent sign.
+        address.split('%').next()?.parse().ok().map(fold_address)
+    };
+    text.lines().filter_map(address).collect()
 }
 
 /// Says which service ports this machine may also pick for its own outgoing connections: the answer to such
@@ -67,5 +101,26 @@ mod tests {
         assert_eq!(port_range(""), None);
         assert_eq!(reserved_ports("4190,8000-8010\n"), vec![4190..=4190, 8000..=8010]);
         assert_eq!(reserved_ports("\n"), vec![]);
+    }
+
+    fn resolvers_of(first: &str, behind: &str) -> Vec<String> {
+        let read = |path: &str| if path == RESOLVERS { first } else { behind }.to_owned();
+        resolvers(read).iter().map(IpAddr::to_string).collect()
+    }
+
+    #[test]
+    fn resolvers_are_read_as_the_system_writes_them() {
+        let text = "# by hand\nnameserver 192.0.2.53\nnameserver fe80::1%lan0\nnameserver 192.0.2.53\n\
+                    search example\nnameserver\nnameserver one.example\n  nameserver ::ffff:192.0.2.9\n";
+        assert_eq!(resolvers_of(text, "nameserver 198.51.100.53\n"), ["192.0.2.9", "192.0.2.53", "fe80::1"]);
+    }
+
+    #[test]
+    fn behind_a_resolver_of_its_own_the_machine_asks_others() {
+        let behind = "nameserver 198.51.100.53\n";
+        for own in ["nameserver 127.0.0.53\noptions edns0\n", "nameserver 127.0.0.1\nnameserver ::1\n", ""] {
+            assert_eq!(resolvers_of(own, behind), ["198.51.100.53"]);
+        }
+        assert!(resolvers_of("nameserver 127.0.0.1\n", "").is_empty());
     }
 }

@@ -6,14 +6,15 @@ use std::{
     net::IpAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path as FilePath,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
-    http::{StatusCode, header},
+    extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::JsonRejection},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -27,8 +28,9 @@ use tokio::{
 use crate::{
     api,
     config::{EntryKind, Level},
-    controller::{Controller, Rejection},
+    controller::{Controller, Rejection, note_ban_hits},
     lists::{keeper, roster::JobKind},
+    ssh,
 };
 
 /// The largest request that makes sense.
@@ -74,7 +76,7 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/limits", get(async |shared| ask(shared, |controller| Ok(controller.limit_views())).await))
         .route("/v1/limits/{service}", put(set_limit).delete(reset_limit))
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
-        .route("/v1/bans", get(async |shared| ask(shared, Controller::ban_views).await).post(ban).delete(unban))
+        .route("/v1/bans", get(bans).post(ban).delete(unban))
         .route("/v1/lists", get(async |shared| ask(shared, |controller| Ok(controller.list_views())).await))
         .route("/v1/lists/test", get(test_lists))
         .route("/v1/lists/refresh", post(async |shared, query| order_lists(shared, query, JobKind::Ask).await))
@@ -84,27 +86,52 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/detach", post(detach))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such request; is the client of another version?"))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST_BYTES))
+        .layer(from_fn_with_state(shared.clone(), note_peer))
         .with_state(shared);
     axum::serve(listener, routes).await
 }
 
-/// Runs a question on a thread that may block: the controller talks to the kernel and the disk.
-async fn ask<T: Serialize + Send + 'static>(
-    State(shared): State<Shared>,
-    question: impl FnOnce(&mut Controller) -> Result<T, Rejection> + Send + 'static,
-) -> Response {
-    on_controller(shared, question).await.map_or_else(|refused| refused, |answer| Json(answer).into_response())
+/// Remembers where the administrator comes from before his request is looked at.
+async fn note_peer(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if let Some(peer) = peer(request.headers()) {
+        let noted = tokio::task::spawn_blocking(move || lock(&shared.controller).note_peer(peer));
+        if let Err(error) = noted.await {
+            tracing::error!(%peer, "an administrator's peer is not noted: {error}");
+        }
+    }
+    next.run(request).await
 }
 
-/// The answer, or what is said instead.
-async fn on_controller<T: Send + 'static>(
-    shared: Shared,
+fn peer(headers: &HeaderMap) -> Option<IpAddr> {
+    ssh::parse(headers.get(api::PEER_HEADER)?.to_str().ok()?)
+}
+
+fn lock(controller: &Mutex<Controller>) -> MutexGuard<'_, Controller> {
+    controller.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks the controller, which nobody else has meanwhile.
+async fn ask<T: Serialize + Send + 'static>(
+    shared: State<Shared>,
     question: impl FnOnce(&mut Controller) -> Result<T, Rejection> + Send + 'static,
+) -> Response {
+    work(shared, |controller| question(&mut lock(controller))).await
+}
+
+/// Works on a thread that may block: the controller talks to the kernel and the disk.
+async fn work<T: Serialize + Send + 'static>(
+    State(shared): State<Shared>,
+    question: impl FnOnce(&Mutex<Controller>) -> Result<T, Rejection> + Send + 'static,
+) -> Response {
+    aside(shared, question).await.map_or_else(|refused| refused, |answer| Json(answer).into_response())
+}
+
+/// The answer of such work, or what is said instead.
+async fn aside<T: Send + 'static>(
+    shared: Shared,
+    question: impl FnOnce(&Mutex<Controller>) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<T, Response> {
-    let answer = tokio::task::spawn_blocking(move || {
-        let mut controller = shared.controller.lock().unwrap_or_else(PoisonError::into_inner);
-        question(&mut controller)
-    });
+    let answer = tokio::task::spawn_blocking(move || question(&shared.controller));
     match answer.await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(rejection)) => {
@@ -134,7 +161,7 @@ struct EventsQuery {
 }
 
 async fn events(State(shared): State<Shared>, Query(query): Query<EventsQuery>) -> Response {
-    let events = shared.controller.lock().unwrap_or_else(PoisonError::into_inner).events().clone();
+    let events = lock(&shared.controller).events().clone();
     if let Some(most) = query.recent {
         return Json(events.recent(most)).into_response();
     }
@@ -205,12 +232,24 @@ async fn remove_entry(
     ask(shared, move |controller| controller.remove_entry(kind, body(request)?.network)).await
 }
 
+async fn bans(shared: State<Shared>) -> Response {
+    work(shared, |controller| {
+        note_ban_hits(controller)?;
+        Ok(lock(controller).ban_views())
+    })
+    .await
+}
+
 async fn ban(shared: State<Shared>, request: Result<Json<api::BanRequest>, JsonRejection>) -> Response {
     ask(shared, move |controller| controller.ban(body(request)?)).await
 }
 
 async fn unban(shared: State<Shared>, request: Result<Json<api::UnbanRequest>, JsonRejection>) -> Response {
-    ask(shared, move |controller| controller.unban(&body(request)?)).await
+    work(shared, move |controller| {
+        note_ban_hits(controller)?;
+        lock(controller).unban(&body(request)?)
+    })
+    .await
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,7 +269,7 @@ struct ListQuery {
 /// Has lists brought in, and answers with how far that is, as it goes.
 async fn order_lists(State(shared): State<Shared>, Query(query): Query<ListQuery>, kind: JobKind) -> Response {
     let lists = shared.lists.clone();
-    let ordered = on_controller(shared, move |controller| controller.ask_lists(query.list.as_deref(), kind)).await;
+    let ordered = aside(shared, move |controller| lock(controller).ask_lists(query.list.as_deref(), kind)).await;
     let jobs = match ordered {
         Ok(jobs) => jobs,
         Err(response) => return response,
@@ -265,4 +304,24 @@ async fn detach(State(shared): State<Shared>) -> Response {
         let _ = leave.send(true);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_cannot_be_read_is_ignored() {
+        let said = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(api::PEER_HEADER, value.try_into().unwrap());
+            peer(&headers).map(|peer| peer.to_string())
+        };
+        assert_eq!(said(b"203.0.113.7").as_deref(), Some("203.0.113.7"));
+        assert_eq!(said(b"fe80::1%eth0").as_deref(), Some("fe80::1"));
+        for garbage in [&b""[..], b"nobody", b"\xff\xfe", b"203.0.113.7/24", b"127.0.0.1"] {
+            assert_eq!(said(garbage), None, "{garbage:?}");
+        }
+        assert_eq!(peer(&HeaderMap::new()), None);
+    }
 }

@@ -76,6 +76,11 @@ impl Controller {
         self.task().args(args).output(CLI_TIMEOUT)
     }
 
+    /// The same under an SSH connection from this address.
+    pub fn cli_over_ssh<A: AsRef<OsStr>>(&self, peer: &str, args: &[A]) -> Result<Finished> {
+        self.task().env("SSH_CONNECTION", format!("{peer} 50000 192.0.2.1 22")).args(args).output(CLI_TIMEOUT)
+    }
+
     /// The answer of a command that succeeds (or, of `explain`, that says *refused*) with `--json`.
     pub fn json<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Value> {
         let shown: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -10,18 +11,35 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::{By, Record, check_length};
+use super::{By, Id, Record, check_length};
 use crate::config::Network;
+
+#[cfg(test)]
+mod tests;
 
 /// What leads from each version of the tables to the next; whoever changes them appends. A file of an older version is
 /// brought up to date when it is opened.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE bans (
         network TEXT PRIMARY KEY, services TEXT NOT NULL, author TEXT NOT NULL, note TEXT,
         since_s INTEGER NOT NULL, until_s INTEGER NOT NULL, hits INTEGER NOT NULL, last_hit_s INTEGER
     ) WITHOUT ROWID;
     CREATE TABLE protections (network TEXT PRIMARY KEY, until_s INTEGER NOT NULL) WITHOUT ROWID;
-"];
+    ",
+    // A network may have several bans, each for services of its own.
+    "
+    CREATE TABLE bans_of_services (
+        network TEXT NOT NULL, services TEXT NOT NULL, author TEXT NOT NULL, note TEXT,
+        since_s INTEGER NOT NULL, until_s INTEGER NOT NULL, hits INTEGER NOT NULL, last_hit_s INTEGER,
+        PRIMARY KEY (network, services)
+    ) WITHOUT ROWID;
+    INSERT INTO bans_of_services SELECT network, services, author, note, since_s, until_s, hits, last_hit_s FROM bans;
+    DROP TABLE bans;
+    ALTER TABLE bans_of_services RENAME TO bans;
+    CREATE TABLE peers (address TEXT PRIMARY KEY, seen_s INTEGER NOT NULL) WITHOUT ROWID;
+    ",
+];
 const VERSION: i64 = STEPS.len() as i64;
 /// The end of the year 9999, behind which no time can be written down.
 const LATEST_S: u64 = 253_402_300_799;
@@ -72,27 +90,34 @@ impl Store {
         Ok(Self { path, connection })
     }
 
-    pub fn load(&self) -> Result<BTreeMap<Network, Record>, StoreError> {
+    /// Rows whose services are written otherwise than [`Id`] has them are written anew.
+    pub fn load(&mut self) -> Result<BTreeMap<Id, Record>, StoreError> {
         let load = || {
             let mut statement = self
                 .connection
                 .prepare("SELECT network, services, author, note, since_s, until_s, hits, last_hit_s FROM bans")?;
-            let rows = statement.query_map([], |row| Ok(record(row)?.map(|record| (record.network, record))))?;
-            rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()
+            let rows = statement.query_map([], |row| Ok(record(row)?.map(|record| (row.get(1), record))))?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<(rusqlite::Result<String>, Record)>>>()
         };
-        load().map_err(|source| error(&self.path, source))
-    }
-
-    pub fn put(&mut self, record: &Record) -> Result<(), StoreError> {
-        self.put_all(std::slice::from_ref(record))
+        let rows = load().map_err(|source| error(&self.path, source))?;
+        let (mut unsorted, mut sorted) = (Vec::new(), Vec::new());
+        for (written, record) in &rows {
+            if let Some(written) = written.as_ref().ok().filter(|written| **written != joined(&record.services)) {
+                unsorted.push((record.network, vec![written.clone()]));
+                sorted.push(record.clone());
+            }
+        }
+        self.put(&sorted)?;
+        self.remove(&unsorted)?;
+        Ok(rows.into_iter().map(|(_, record)| (record.id(), record)).collect())
     }
 
     /// All or none.
-    pub fn put_all(&mut self, records: &[Record]) -> Result<(), StoreError> {
+    pub fn put(&mut self, records: &[Record]) -> Result<(), StoreError> {
         self.at_once(records, "INSERT OR REPLACE INTO bans VALUES (?, ?, ?, ?, ?, ?, ?, ?)", |statement, record| {
             statement.execute(params![
                 record.network.to_string(),
-                record.services.join(BETWEEN_SERVICES),
+                joined(&record.services),
                 record.by.name(),
                 record.note,
                 record.since_s as i64,
@@ -103,10 +128,50 @@ impl Store {
         })
     }
 
-    pub fn remove(&mut self, networks: &[Network]) -> Result<(), StoreError> {
-        self.at_once(networks, "DELETE FROM bans WHERE network = ?", |statement, network| {
-            statement.execute([network.to_string()])
+    /// Writes down what bans that are there have stopped.
+    pub fn put_hits(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let sql = "UPDATE bans SET hits = ?, last_hit_s = ? WHERE network = ? AND services = ?";
+        self.at_once(records, sql, |statement, record| {
+            statement.execute(params![
+                record.hits as i64,
+                record.last_hit_s.map(|at| at as i64),
+                record.network.to_string(),
+                joined(&record.services),
+            ])
         })
+    }
+
+    pub fn remove(&mut self, ids: &[Id]) -> Result<(), StoreError> {
+        self.at_once(ids, "DELETE FROM bans WHERE network = ? AND services = ?", |statement, (network, services)| {
+            statement.execute([network.to_string(), joined(services)])
+        })
+    }
+
+    /// When administrators were last there.
+    pub fn peers(&self) -> Result<BTreeMap<IpAddr, u64>, StoreError> {
+        let load = || {
+            let mut statement = self.connection.prepare("SELECT address, seen_s FROM peers")?;
+            let rows = statement.query_map([], |row| {
+                let (address, seen_s): (String, i64) = (row.get(0)?, row.get(1)?);
+                Ok(address.parse().ok().zip(u64::try_from(seen_s).ok()))
+            })?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()
+        };
+        load().map_err(|source| error(&self.path, source))
+    }
+
+    /// These and no others.
+    pub fn put_peers(&mut self, peers: &BTreeMap<IpAddr, u64>) -> Result<(), StoreError> {
+        let mut write = || {
+            let transaction = self.connection.transaction()?;
+            transaction.execute("DELETE FROM peers", [])?;
+            for (address, seen_s) in peers {
+                let row = params![address.to_string(), *seen_s as i64];
+                transaction.execute("INSERT INTO peers VALUES (?, ?)", row)?;
+            }
+            transaction.commit()
+        };
+        write().map_err(|source| error(&self.path, source))
     }
 
     pub fn protect(&mut self, network: Network, until_s: u64) -> Result<(), StoreError> {
@@ -157,6 +222,10 @@ impl Store {
     }
 }
 
+fn joined(services: &[String]) -> String {
+    services.join(BETWEEN_SERVICES)
+}
+
 /// The version that was found. All steps are done, or none.
 fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<i64> {
     let transaction = connection.transaction()?;
@@ -192,8 +261,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Option<Record>> {
     }
     let services = services.split(BETWEEN_SERVICES).filter(|name| !name.is_empty()).map(String::from).collect();
     let last_hit_s = row.get::<_, Option<i64>>(7)?.map(|at| (at.max(0) as u64).min(LATEST_S));
-    let note = row.get(3)?;
-    Ok(Some(Record { network, services, by, note, since_s, until_s, hits: number(6)?, last_hit_s }))
+    let record = Record::kept(network, services, by, row.get(3)?, since_s, until_s);
+    Ok(Some(Record { hits: number(6)?, last_hit_s, ..record }))
 }
 
 #[cfg(test)]
@@ -201,106 +270,5 @@ impl Store {
     /// Makes everything fail that writes.
     pub fn refuse_writing(&self) {
         self.connection.pragma_update(None, "query_only", true).unwrap();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn records(count: u32) -> Vec<Record> {
-        let record = |host: u32| Record {
-            network: Network::host(std::net::Ipv4Addr::from_bits(0x0a00_0000 + host).into()),
-            services: Vec::new(),
-            by: By::Admin,
-            note: None,
-            since_s: 1,
-            until_s: 4_000_000_000,
-            hits: 0,
-            last_hit_s: None,
-        };
-        (0..count).map(record).collect()
-    }
-
-    fn tables(path: &Path) -> i64 {
-        let raw = Connection::open(path).unwrap();
-        raw.query_row("SELECT count(*) FROM sqlite_master WHERE type = 'table'", [], |row| row.get(0)).unwrap()
-    }
-
-    #[test]
-    fn tables_are_made_all_or_none() {
-        let state = tempfile::tempdir().unwrap();
-        let path = state.path().join(Store::FILE);
-        // Stands in the way of the second table.
-        Connection::open(&path).unwrap().execute_batch("CREATE TABLE protections (other)").unwrap();
-        Store::open(state.path()).unwrap_err();
-        assert_eq!(tables(&path), 1);
-        Connection::open(&path).unwrap().execute_batch("DROP TABLE protections").unwrap();
-        Store::open(state.path()).unwrap();
-        assert_eq!(tables(&path), 2);
-    }
-
-    #[test]
-    fn on_a_full_disk_nothing_is_half_written() {
-        let state = tempfile::tempdir().unwrap();
-        let mut store = Store::open(state.path()).unwrap();
-        store.put_all(&records(3)).unwrap();
-        store.connection.pragma_update(None, "max_page_count", 16).unwrap();
-        let error = store.put_all(&records(10_000)).unwrap_err().to_string();
-        assert!(error.contains("ratelimit.db") && error.contains("full"), "{error}");
-        assert!(!error.contains("move it away"), "a full disk is no reason to give up bans: {error}");
-        assert_eq!(store.load().unwrap().len(), 3);
-        drop(store);
-        assert_eq!(Store::open(state.path()).unwrap().load().unwrap().len(), 3);
-    }
-
-    #[test]
-    fn a_damaged_page_is_an_error_that_says_what_to_do() {
-        let state = tempfile::tempdir().unwrap();
-        Store::open(state.path()).unwrap().put_all(&records(2_000)).unwrap();
-        let path = state.path().join(Store::FILE);
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[4096..].fill(0x5a);
-        fs::write(&path, bytes).unwrap();
-        let error = Store::open(state.path()).and_then(|store| store.load()).unwrap_err().to_string();
-        assert!(error.contains("ratelimit.db") && error.contains("move it away"), "{error}");
-    }
-
-    #[test]
-    fn tables_of_a_newer_version_are_left_alone() {
-        let state = tempfile::tempdir().unwrap();
-        drop(Store::open(state.path()).unwrap());
-        let raw = Connection::open(state.path().join(Store::FILE)).unwrap();
-        raw.pragma_update(None, "user_version", 99).unwrap();
-        let error = Store::open(state.path()).unwrap_err().to_string();
-        assert!(error.contains("newer version") && error.contains("tables 99"), "{error}");
-    }
-
-    #[test]
-    fn rows_that_nobody_can_have_meant_are_left_out() {
-        let state = tempfile::tempdir().unwrap();
-        let store = Store::open(state.path()).unwrap();
-        let row = |network: &str, author: &str, until_s: i64| {
-            let sql = "INSERT INTO bans VALUES (?, '', ?, NULL, 1, ?, 0, NULL)";
-            store.connection.execute(sql, params![network, author, until_s]).unwrap();
-        };
-        row("192.0.2.1/32", "admin", 4_000_000_000);
-        row("192.0.0.0/20", "admin", 4_000_000_000);
-        row("192.0.2.2/32", "somebody", 4_000_000_000);
-        row("192.0.2.3/32", "admin", i64::MAX);
-        row("localhost", "admin", 4_000_000_000);
-        let loaded: Vec<String> = store.load().unwrap().keys().map(Network::to_string).collect();
-        assert_eq!(loaded, ["192.0.2.1/32"]);
-    }
-
-    #[test]
-    fn what_is_acknowledged_is_on_disk() {
-        let state = tempfile::tempdir().unwrap();
-        let store = Store::open(state.path()).unwrap();
-        let said =
-            |name| store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
-        // 2 is FULL.
-        assert_eq!(said("synchronous").unwrap(), rusqlite::types::Value::Integer(2));
-        assert_eq!(said("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".to_owned()));
     }
 }

@@ -3,25 +3,23 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args, builder::NonEmptyStringValueParser};
 
 use crate::{
-    api::{BanRequest, BanView, ServiceExplanation, UnbanRequest, Unbanned},
+    api::{BanRequest, BanView, Banned, ServiceExplanation, UnbanRequest, Unbanned},
     bans::By,
     config::{Action, Duration, Network},
 };
 
 use super::{
     context::Context,
-    table::{Align, Table, number},
+    table::{Align, Table, indented, number},
 };
 
 /// Refuse all new connections of a source or a network for a time
 #[derive(Args, Debug)]
-#[command(
-    after_help = "A network is a /24 or /16, of IPv6 a /64, /56 or /48. A newer ban of the same network replaces the \
-        older. Open connections go on.\n\n\
+#[command(after_help = "A network is a /24 or /16, of IPv6 a /64, /56 or /48. A newer ban of the same network \
+        for the same services replaces the older. Open connections go on.\n\n\
         Examples:\n  \
         ratelimit ban 198.51.100.7 --for 1h\n  \
-        ratelimit ban 198.51.100.0/24 --for 1d --service imaps --note passwords"
-)]
+        ratelimit ban 198.51.100.0/24 --for 1d --service imaps --note passwords")]
 pub(super) struct Ban {
     /// As in 192.0.2.4, 192.0.2.0/24, 2001:db8:7::/64
     pub network: Network,
@@ -70,8 +68,7 @@ impl Ban {
         let Self { network, for_, services, note } = self;
         let request = BanRequest { network: *network, for_: *for_, services: services.clone(), note: note.clone() };
         let ban = context.client()?.ban(&request)?;
-        context
-            .answer(&ban, |ban| format!("{} banned for {} until {}\n", ban.network, of(&ban.services), ban.until))?;
+        context.answer(&ban, banned)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -97,6 +94,14 @@ impl Bans {
         context.answer(&bans, |bans| if bans.is_empty() { "no bans\n".to_owned() } else { table(bans) })?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+pub(super) fn banned(Banned { ban, spares }: &Banned) -> String {
+    let mut out = format!("{} banned for {} until {}\n", ban.network, of(&ban.services), ban.until);
+    if !spares.is_empty() {
+        out.push_str(&format!("\nnot banned, because it is allowed\n{}", indented(&spares.join("\n"), 2)));
+    }
+    out
 }
 
 pub(super) fn ended(network: Option<Network>, unbanned: &Unbanned) -> String {

@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     context::Context,
-    table::{Align, Table, number},
+    table::{Align, Table, indented, number},
 };
 
 /// What `trust`, `allow` and `block` have in common.
@@ -102,6 +102,10 @@ pub(super) fn changed(kind: EntryKind, network: Network, done: &str, entries: &[
     let about: Vec<EntryView> = entries.iter().filter(|entry| entry.network == network).cloned().collect();
     if !about.is_empty() {
         out.push_str(&format!("\n{}", table(&about)));
+    }
+    let spares: Vec<&str> = about.iter().flat_map(|entry| &entry.spares).map(String::as_str).collect();
+    if !spares.is_empty() {
+        out.push_str(&format!("\nin it, and never blocked\n{}", indented(&spares.join("\n"), 2)));
     }
     out
 }

@@ -114,6 +114,10 @@ impl Controller {
     }
 
     pub fn entry_views(&self, kind: EntryKind) -> Vec<api::EntryView> {
+        let spares = |network: Network| match kind {
+            EntryKind::Trust | EntryKind::Allow => Vec::new(),
+            EntryKind::Block => self.never_block.inside(network).map(ToString::to_string).collect(),
+        };
         let from_file = self.loaded.config.entries(kind).iter().map(|entry| api::EntryView {
             kind,
             network: entry.network,
@@ -121,6 +125,7 @@ impl Controller {
             note: entry.note.clone(),
             by: "config".to_owned(),
             since: None,
+            spares: spares(entry.network),
         });
         let by_command = self.changes.entries.iter().filter(|added| added.kind == kind).map(|added| api::EntryView {
             kind,
@@ -129,6 +134,7 @@ impl Controller {
             note: added.note.clone(),
             by: "command".to_owned(),
             since: Some(rfc3339(added.since_s)),
+            spares: spares(added.network),
         });
         from_file.chain(by_command).collect()
     }

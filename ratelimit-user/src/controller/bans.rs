@@ -1,70 +1,118 @@
 //! Bans by command: the book, and its copy in the kernel.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, SystemTime},
+};
 
-use ratelimit_common::ban::{Ban, BanKey};
+use anyhow::Context as _;
+use aya::maps::MapError;
+use ratelimit_common::{
+    Moment,
+    ban::{Ban, BanKey},
+};
 
 use super::{Controller, Rejection, answer::rfc3339};
 use crate::{
     api,
-    bans::{BanError, Book, By, Record, check_length},
+    bans::{BanError, Book, By, Id, Record, check_length, key_of},
     changes::seconds,
-    config::{Network, fold_address},
-    guard,
+    config::{Entry, EntryKind, Network, fold_address},
+    guard::NeverBlock,
     layout::Layout,
     plane::{BanMaps, now},
 };
 
-/// Every ban as the kernel holds it.
+/// Bans that are struck out or read at once; the controller does other work in between.
+const AT_ONCE: usize = 20_000;
+/// Runs of the program that began before a reading and ended after it are read again: none lasts that long.
+const LONGEST_RUN_NS: u64 = 1_000_000_000;
+
+/// Every network as the kernel holds it.
 pub fn in_kernel(book: &Book, layout: &Layout) -> Vec<(BanKey, Ban)> {
     let now = now();
-    book.all().map(|record| (record.key(), record.in_kernel(layout, now))).collect()
+    book.networks().filter_map(|network| book.in_kernel(network, layout, now)).collect()
+}
+
+/// Ends what was banned before it came to be needed, in the book alone.
+pub fn spare(book: &mut Book, never_block: &NeverBlock) -> anyhow::Result<Vec<Network>> {
+    let mut ids: Vec<Id> = Vec::new();
+    for record in book.all() {
+        if let Some(guarded) = never_block.meeting(record.network) {
+            tracing::warn!(network = %record.network, "ended a ban: it holds {guarded}, which is never banned");
+            ids.push(record.id());
+        }
+    }
+    book.remove(&ids)?;
+    Ok(ids.into_iter().map(|(network, _)| network).collect())
+}
+
+/// Writes down what bans have stopped, so that it is known after a restart too. The maps are read without the controller,
+/// and what has changed is noted some at a time: a million bans hold nobody up.
+pub fn note_ban_hits(controller: &Mutex<Controller>) -> Result<(), Rejection> {
+    let lock = || controller.lock().unwrap_or_else(PoisonError::into_inner);
+    let (reader, since) = {
+        let controller = lock();
+        (controller.plane.maps().bans().reader().map_err(anyhow::Error::from)?, controller.hits_noted)
+    };
+    let start = now();
+    let hit = reader.hit_since(since).context("reading the bans")?;
+    for some in hit.chunks(AT_ONCE) {
+        lock().note_hits_of(some)?;
+        // Whoever waits for the controller gets it first.
+        thread::sleep(Duration::from_millis(1));
+    }
+    lock().hits_noted = Moment(start.0.saturating_sub(LONGEST_RUN_NS));
+    Ok(())
 }
 
 impl Controller {
-    pub fn ban(&mut self, request: api::BanRequest) -> Result<api::BanView, Rejection> {
+    pub fn ban(&mut self, request: api::BanRequest) -> Result<api::Banned, Rejection> {
         let services = self.known_services(&request.services)?;
-        check_length(request.network).map_err(refusal)?;
-        guard::check(request.network, &self.effective, &self.machine).map_err(refusal)?;
-        let at = SystemTime::now();
-        let record = Record {
-            network: request.network,
-            services,
-            by: By::Admin,
-            note: request.note,
-            since_s: seconds(at),
-            until_s: seconds(at + request.for_.as_std()),
-            hits: 0,
-            last_hit_s: None,
-        };
-        self.bans.add(record.clone()).map_err(refusal)?;
-        let in_kernel = [(record.key(), record.in_kernel(&self.layout, now()))];
-        let count = self.bans.len() as u64;
-        let maps = self.plane.maps_mut().bans_mut();
-        maps.put(&in_kernel).and_then(|()| maps.set_count(count)).map_err(anyhow::Error::from)?;
-        tracing::info!(network = %record.network, until = rfc3339(record.until_s), "banned by command");
-        Ok(view(&record))
+        let network = request.network;
+        check_length(network).map_err(refusal)?;
+        self.check_guarded(network).map_err(refusal)?;
+        let spares = self.check_allowed(network, &services).map_err(refusal)?;
+        self.note_hits_of(&[key_of(network)])?;
+        let record = Record::new(network, services, By::Admin, request.note, request.for_.as_std());
+        let answer = api::Banned { ban: view(&record), spares };
+        let (maps, layout) = (self.plane.maps_mut().bans_mut(), &self.layout);
+        let banned = self.bans.ban(record, |book| tell(maps, book, layout, &[network]));
+        if let Err(error) = banned {
+            // What the kernel has taken of it goes too.
+            if let Err(error) = self.tell_kernel(&[network]) {
+                tracing::warn!(%network, "{error}");
+            }
+            return Err(refusal(error));
+        }
+        tracing::info!(%network, until = answer.ban.until, "banned by command");
+        Ok(answer)
     }
 
     /// Ends bans of an address or of what lies inside a network, or all; those of one author alone, if one is named.
     pub fn unban(&mut self, request: &api::UnbanRequest) -> Result<api::Unbanned, Rejection> {
-        self.note_ban_hits()?;
         let by = |record: &&Record| request.by.is_none_or(|by| by == record.by);
-        let ended: Vec<Record> = match request.network {
+        let ids: Vec<Id> = match request.network {
             Some(network) => {
                 let around = self.bans.around(network.address()).filter(|record| record.network.contains(network));
                 let inside = self.bans.inside(network).filter(|record| record.network != network);
-                around.chain(inside).filter(by).cloned().collect()
+                around.chain(inside).filter(by).map(Record::id).collect()
             }
-            None => self.bans.all().filter(by).cloned().collect(),
+            None => self.bans.all().filter(by).map(Record::id).collect(),
         };
-        let networks: Vec<Network> = ended.iter().map(|record| record.network).collect();
-        self.bans.remove(&networks).map_err(anyhow::Error::from)?;
+        let networks: Vec<Network> = ids.iter().map(|(network, _)| *network).collect();
+        let ended = self.bans.remove(&ids).map_err(anyhow::Error::from)?;
+        if let Err(error) = self.tell_kernel(&networks) {
+            // They are in force still: what is not in the book could not be ended.
+            self.bans.put_back(ended).map_err(anyhow::Error::from)?;
+            return Err(error.into());
+        }
         if let (Some(network), Some(time)) = (request.network, request.protect) {
             self.bans.protect(network, time.as_std()).map_err(anyhow::Error::from)?;
         }
-        self.remove_from_kernel(&networks)?;
-        tracing::info!(bans = networks.len(), "unbanned by command");
+        tracing::info!(bans = ended.len(), "unbanned by command");
         let still_refused = match request.network {
             Some(network) => {
                 let explained = self.explain(network.address(), None)?.services;
@@ -75,63 +123,149 @@ impl Controller {
         Ok(api::Unbanned { ended: ended.iter().map(view).collect(), still_refused })
     }
 
-    pub fn ban_views(&mut self) -> Result<Vec<api::BanView>, Rejection> {
-        self.note_ban_hits()?;
-        let now_s = seconds(SystemTime::now());
-        Ok(self.bans.all().filter(|record| record.until_s > now_s).map(view).collect())
+    /// What they stopped is as [`note_ban_hits`] left it.
+    pub fn ban_views(&self) -> Vec<api::BanView> {
+        self.bans.all().filter(|record| record.is_in_force()).map(view).collect()
     }
 
-    /// Strikes out bans that have run out. In the kernel they are over already.
-    pub fn expire_bans(&mut self) -> Result<(), Rejection> {
-        let over = self.bans.strike_out(SystemTime::now()).map_err(anyhow::Error::from)?;
-        if over.is_empty() { Ok(()) } else { self.remove_from_kernel(&over) }
+    /// Strikes out bans that have run out; in the kernel they are over already. Where other bans of the same network go on,
+    /// its entry is made anew.
+    pub(super) fn expire_bans(&mut self) -> Result<(), Rejection> {
+        let (told, at) = (now(), SystemTime::now());
+        let over = self.bans.over(at, AT_ONCE);
+        let mut networks: Vec<Network> = over.iter().map(|(network, _)| *network).collect();
+        networks.extend(self.bans.turned(&self.layout, self.bans_told, told));
+        let shared = networks.iter().filter(|network| self.bans.is_shared(**network));
+        let keys: Vec<BanKey> = shared.map(|network| key_of(*network)).collect();
+        self.note_hits_of(&keys)?;
+        self.bans.remove(&over).map_err(anyhow::Error::from)?;
+        self.bans.forget_protections(at).map_err(anyhow::Error::from)?;
+        self.tell_kernel(&networks)?;
+        self.bans_told = told;
+        Ok(())
     }
 
-    /// Writes down what bans have stopped, so that it is known after a restart too.
-    pub fn note_ban_hits(&mut self) -> Result<(), Rejection> {
+    /// Ends bans of what may never be blocked as things are now.
+    pub(super) fn spare_guarded(&mut self) {
+        let spared = spare(&mut self.bans, &self.never_block).and_then(|networks| self.tell_kernel(&networks));
+        if let Err(error) = spared {
+            tracing::error!("bans of what is never banned could not be ended: {error:#}");
+        }
+    }
+
+    /// Bans that an address is under.
+    pub(super) fn bans_around(&self, address: IpAddr, service: &str) -> Vec<api::BanView> {
+        let concerns = |record: &&Record| record.is_in_force() && record.concerns(service);
+        self.bans.around(fold_address(address)).filter(concerns).map(view).collect()
+    }
+
+    fn check_guarded(&self, network: Network) -> Result<(), BanError> {
+        let guarded = |guarded, what| Err(BanError::Guarded { network, guarded, what });
+        if let Some(found) = self.never_block_on(&self.machine).meeting(network) {
+            return guarded(found.network, found.what.to_string());
+        }
+        match self.effective.trust.iter().find(|entry| entry.network.overlaps(network)) {
+            Some(entry) => guarded(entry.network, "a trusted network".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// What a ban would let pass all the same because it is allowed. Refuses a ban that would do nothing at all.
+    fn check_allowed(&self, network: Network, services: &[String]) -> Result<Vec<String>, BanError> {
+        let allow = &self.effective.allow;
+        let all = self.effective.services.iter().map(|service| &service.name);
+        let concerned: Vec<&String> = all.filter(|name| services.is_empty() || services.contains(name)).collect();
+        let around =
+            |name: &str| allow.iter().find(|entry| entry.network.contains(network) && entry.services.includes(name));
+        let open: Vec<(&&String, &Entry)> = concerned.iter().filter_map(|name| Some((name, around(name)?))).collect();
+        if let (Some((_, entry)), true) = (open.first(), open.len() == concerned.len()) {
+            let remedy = self.remedy_of_allow(entry.network);
+            return Err(BanError::Allowed { network, allowed: entry.network, remedy });
+        }
+        let mut spares: Vec<String> = open
+            .iter()
+            .map(|(name, entry)| format!("{name}: {network} lies in {}, which is allowed", entry.network))
+            .collect();
+        let is_inside = |entry: &&Entry| network.contains(entry.network) && entry.network != network;
+        for entry in allow.iter().filter(is_inside) {
+            let names: Vec<&str> =
+                concerned.iter().map(|name| name.as_str()).filter(|name| entry.services.includes(name)).collect();
+            if !names.is_empty() {
+                spares.push(format!("{}: {} is allowed", names.join(", "), entry.network));
+            }
+        }
+        Ok(spares)
+    }
+
+    fn remedy_of_allow(&self, network: Network) -> String {
+        let by_command =
+            |added: &crate::changes::AddedEntry| (added.kind, added.network) == (EntryKind::Allow, network);
+        match self.changes.entries.iter().any(by_command) {
+            true => format!("`ratelimit allow remove {network}` first"),
+            false => format!("remove {network} from `allow` in the configuration and `ratelimit reload` first"),
+        }
+    }
+
+    /// Notes what the kernel has counted of these.
+    fn note_hits_of(&mut self, keys: &[BanKey]) -> Result<(), Rejection> {
         let maps = self.plane.maps().bans();
-        let mut counted = Vec::new();
-        for record in self.bans.all() {
-            if let Some(ban) = maps.get(&record.key()).map_err(anyhow::Error::from)? {
-                counted.push((record.network, ban.hits, last_hit_s(&ban).or(record.last_hit_s)));
+        let mut counted = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(ban) = maps.get(key).map_err(anyhow::Error::from)? {
+                counted.push((network_of(key), ban.hits, last_hit_s(&ban)));
             }
         }
         Ok(self.bans.note_hits(&counted).map_err(anyhow::Error::from)?)
     }
 
-    /// Bans that an address is under.
-    pub(super) fn bans_around(&self, address: IpAddr, service: &str) -> Vec<api::BanView> {
-        let now_s = seconds(SystemTime::now());
-        let concerns = |record: &&Record| {
-            let services = &record.services;
-            record.until_s > now_s && (services.is_empty() || services.iter().any(|name| name == service))
-        };
-        self.bans.around(fold_address(address)).filter(concerns).map(view).collect()
+    fn tell_kernel(&mut self, networks: &[Network]) -> anyhow::Result<()> {
+        if networks.is_empty() {
+            return Ok(());
+        }
+        tell(self.plane.maps_mut().bans_mut(), &self.bans, &self.layout, networks)
+            .context("changing bans in the kernel")
     }
+}
 
-    fn remove_from_kernel(&mut self, networks: &[Network]) -> Result<(), Rejection> {
-        let keys: Vec<BanKey> = self.bans.all().map(Record::key).collect();
-        let maps: &mut BanMaps = self.plane.maps_mut().bans_mut();
-        let mut remove = || {
-            for network in networks {
-                let (address, length) = crate::compile::key(*network);
-                maps.remove(&BanKey::new(address, length))?;
+/// Makes the kernel's entries of networks be what the book says.
+fn tell(maps: &mut BanMaps, book: &Book, layout: &Layout, networks: &[Network]) -> Result<(), MapError> {
+    let now = now();
+    let mut there = Vec::new();
+    let mut is_any_gone = false;
+    for network in networks {
+        match book.in_kernel(*network, layout, now) {
+            Some(entry) => there.push(entry),
+            None => {
+                maps.remove(&key_of(*network))?;
+                is_any_gone = true;
             }
-            maps.rebuild_filter(keys.iter());
-            maps.set_count(keys.len() as u64)
-        };
-        Ok(remove().map_err(anyhow::Error::from)?)
+        }
     }
+    maps.put(&there)?;
+    if is_any_gone {
+        maps.rebuild_filter(book.networks().map(key_of));
+    }
+    maps.set_count(book.len() as u64)
 }
 
 /// What a ban that cannot be is to whoever asked for it.
 fn refusal(error: BanError) -> Rejection {
     match error {
-        BanError::Length { .. } | BanError::Guarded { .. } | BanError::Protected { .. } | BanError::Full => {
-            Rejection::Invalid(error.to_string())
+        BanError::Length { .. }
+        | BanError::Guarded { .. }
+        | BanError::Allowed { .. }
+        | BanError::Protected { .. }
+        | BanError::Full => Rejection::Invalid(error.to_string()),
+        BanError::Kernel { .. } | BanError::HalfDone { .. } | BanError::Store(_) => {
+            Rejection::Failed(anyhow::Error::msg(error.to_string()))
         }
-        BanError::Store(error) => Rejection::Failed(error.into()),
     }
+}
+
+fn network_of(key: &BanKey) -> Network {
+    let (address, length) = (key.network(), key.length());
+    let length = if address.is_v4() { length.saturating_sub(96) } else { length };
+    Network::truncated(address.to_ip(), length).unwrap_or(Network::host(address.to_ip()))
 }
 
 fn last_hit_s(ban: &Ban) -> Option<u64> {

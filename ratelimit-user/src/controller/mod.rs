@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 mod bans;
+mod follow;
 mod hits;
 mod lists;
 mod start;
@@ -25,6 +26,7 @@ use crate::{
     compile::compile,
     config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Level, Limit, Loaded, Mode, Network, Paths, Scope},
     events::Events,
+    guard::NeverBlock,
     interface::{Interface, default_route_interfaces},
     layout::Layout,
     lists::{Layers, Roster, Weights},
@@ -32,6 +34,7 @@ use crate::{
     plane::{Pins, Plan, Plane, ProgramLog, clock_tick, take_down},
 };
 
+pub use bans::note_ban_hits;
 pub use start::Options;
 
 /// Why a request was not carried out. Nothing has changed.
@@ -61,6 +64,8 @@ pub struct Controller {
     /// What is in force.
     effective: Config,
     machine: Machine,
+    /// What lists and bans in force spare.
+    never_block: NeverBlock,
     layout: Layout,
     layers: Layers,
     roster: Roster,
@@ -72,6 +77,10 @@ pub struct Controller {
     set: SharedSet,
     events: Events,
     bans: Book,
+    /// When the kernel was last told what turns by itself.
+    bans_told: Moment,
+    /// Up to when what bans stopped has been noted.
+    hits_noted: Moment,
     /// Told when the maps are made anew.
     plane_changed: watch::Sender<()>,
     started: Instant,
@@ -178,6 +187,10 @@ impl Controller {
 
     pub fn add_entry(&mut self, kind: EntryKind, request: api::EntryRequest) -> Result<Vec<api::EntryView>, Rejection> {
         let services = self.known_services(&request.services)?;
+        if let (EntryKind::Block, Some(guarded)) = (kind, self.never_block_on(&self.machine).around(request.network)) {
+            let network = request.network;
+            return Err(Rejection::Invalid(format!("{network} lies in {guarded}: that is never blocked")));
+        }
         let since_s = seconds(SystemTime::now());
         self.change(|changes| {
             changes.entries.retain(|added| (added.kind, added.network) != (kind, request.network));
@@ -234,26 +247,6 @@ impl Controller {
         self.expire_bans()
     }
 
-    /// Follows the machine's own addresses, and interfaces that went and came back.
-    pub fn follow_machine(&mut self) -> Result<(), Rejection> {
-        let machine = Machine::look()?;
-        let interfaces: Vec<Interface> =
-            self.interfaces.iter().filter_map(|known| Interface::find(&known.name).ok()).collect();
-        let came_back = interfaces
-            .iter()
-            .any(|found| self.interfaces.iter().any(|known| known.name == found.name && known.index != found.index));
-        if came_back {
-            tracing::warn!("an interface was made anew, attaching to it");
-            return self.put_in_force(self.loaded.clone(), self.changes.clone(), interfaces);
-        }
-        if machine != self.machine {
-            tracing::info!(addresses = machine.own_addresses.len(), "the machine's own addresses have changed");
-            self.machine = machine;
-            self.put_in_force(self.loaded.clone(), self.changes.clone(), self.interfaces.clone())?;
-        }
-        Ok(())
-    }
-
     /// Takes the gate off every interface. The controller is of no use afterwards.
     pub fn detach(&self) -> Result<api::Detached, Rejection> {
         let interfaces = take_down(&Pins::at(&self.paths.pins)).map_err(anyhow::Error::from)?;
@@ -278,12 +271,14 @@ impl Controller {
     fn put_in_force(&mut self, loaded: Loaded, changes: Changes, interfaces: Vec<Interface>) -> Result<(), Rejection> {
         let effective = checked(changes.applied_to(&loaded.config))?;
         let machine = Machine::look()?;
+        let never_block = self.never_block_by(&effective, &machine);
         let in_force = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         let layout = Layout::plan(&effective, Some(&in_force));
         let same_plane =
             layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces;
         let weights = self.roster.weights(&effective, seconds(SystemTime::now()));
-        let (compiled, layers) = compile(&effective, &layout, &machine, &weights, same_plane.then_some(&self.layers))
+        let known = same_plane.then_some(&self.layers);
+        let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, known)
             .map_err(|error| Rejection::Invalid(error.to_string()))?;
         // Remembered first: what is in force but forgotten would be gone after a restart.
         changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
@@ -306,9 +301,11 @@ impl Controller {
         (self.loaded, self.changes, self.effective) = (loaded, changes, effective);
         (self.machine, self.layout, self.interfaces) = (machine, layout, interfaces);
         (self.layers, self.weights) = (layers, weights);
-        let lists_changed = !self.roster.all().map(|list| &list.config).eq(&self.effective.lists);
-        if lists_changed {
+        if !self.roster.all().map(|list| &list.config).eq(&self.effective.lists) {
             self.roster.follow(&self.effective, seconds(SystemTime::now()));
+        }
+        if std::mem::replace(&mut self.never_block, never_block) != self.never_block {
+            self.spare_guarded();
         }
         Ok(())
     }

@@ -7,19 +7,27 @@ use std::{
 };
 
 use anyhow::Context as _;
+use ratelimit_common::Moment;
 use tokio::sync::watch;
 
-use super::{Controller, PathOverrides, bans::in_kernel, checked, find_interfaces, hits::Hits};
+use super::{
+    Controller, PathOverrides,
+    bans::{in_kernel, spare},
+    checked, find_interfaces,
+    hits::Hits,
+};
 use crate::{
     bans::Book,
     changes::{Changes, seconds},
     compile::compile,
     config::{Config, ConfigErrors, DEFAULT_PATH, Interfaces, Loaded, Mode},
     events::Events,
+    guard::NeverBlock,
     layout::Layout,
     lists::Roster,
     machine::Machine,
-    plane::{Pins, Plan, Plane, clock_tick, set_in_force},
+    plane::{Pins, Plan, Plane, clock_tick, now, set_in_force},
+    ssh,
 };
 
 /// What the command line says; it goes before what the file says.
@@ -71,12 +79,18 @@ impl Controller {
         let machine = Machine::look()?;
         let pins = Pins::at(&paths.pins);
         let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
+        let mut book = Book::open(&paths.state)?;
+        if let Some(Err(error)) = ssh::peer().map(|peer| book.note_peer(peer, SystemTime::now())) {
+            tracing::warn!("where this SSH connection comes from is forgotten at the next start: {error}");
+        }
+        let never_block = NeverBlock::of(&machine, &book.peers(SystemTime::now()), &effective.never_block);
+        spare(&mut book, &never_block)?;
         let now_s = seconds(SystemTime::now());
         let hits = Hits::open(&paths.state);
         let roster = Roster::open(&effective, &paths.state, now_s)?;
         let weights = roster.weights(&effective, now_s);
-        let (compiled, layers) = compile(&effective, &layout, &machine, &weights, None)?;
-        let book = Book::open(&paths.state)?;
+        let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
+        let told = now();
         let bans = in_kernel(&book, &layout);
         let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans })?;
         let set = Arc::from(plane.maps().active_set()?);
@@ -87,6 +101,7 @@ impl Controller {
             changes,
             effective,
             machine,
+            never_block,
             layout,
             layers,
             hits,
@@ -97,6 +112,8 @@ impl Controller {
             set: Arc::new(RwLock::new(set)),
             events: Events::default(),
             bans: book,
+            bans_told: told,
+            hits_noted: Moment(0),
             plane_changed: watch::Sender::new(()),
             started: Instant::now(),
             config_error: None,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{Action, Config, EntryKind, Mode, Network, Permit, Scope},
+    guard::NeverBlock,
     layout::Layout,
 };
 
@@ -35,14 +36,21 @@ impl PartialEq for Layer {
 impl Eq for Layer {}
 
 impl Layers {
-    /// `own` are addresses of this machine: nothing blocks them, and they may connect to every service.
-    pub fn of(config: &Config, layout: &Layout, own: &Arc<Networks>, lists: &Weights) -> Self {
+    /// `own` are addresses of this machine, which may connect to every service.
+    pub fn of(
+        config: &Config,
+        layout: &Layout,
+        own: &Arc<Networks>,
+        never_block: &NeverBlock,
+        lists: &Weights,
+    ) -> Self {
         let mut layers = Self::default();
         layers.add_entries(config, layout);
         layers.add_lists(config, layout, lists);
         layers.add_only_from(config, layout, own, lists);
         if layers.0.iter().any(|layer| layer.says != layer.says.shielded()) {
-            layers.0.push(Layer { networks: Arc::clone(own), says: Entry::NONE, shields: true });
+            let networks = Arc::clone(never_block.as_list());
+            layers.0.push(Layer { networks, says: Entry::NONE, shields: true });
         }
         layers
     }
@@ -140,15 +148,32 @@ fn bits(scope: &Scope, layout: &Layout) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Machine;
     use ratelimit_common::{Address, lookup::find};
 
-    fn entry(text: &str, own: &[&str], address: &str) -> Entry {
+    fn entry(text: &str, machine: &Machine, address: &str) -> Entry {
         let config = Config::parse(text, "test").unwrap().config;
-        let own = own.iter().map(|address| address.parse::<Network>().unwrap()).collect();
-        let layers = Layers::of(&config, &Layout::plan(&config, None), &Arc::new(own), &Weights::default());
+        let own = machine.own_addresses.iter().map(|address| Network::host(*address)).collect();
+        let never_block = NeverBlock::of(machine, &[], &[]);
+        let layout = Layout::plan(&config, None);
+        let layers = Layers::of(&config, &layout, &Arc::new(own), &never_block, &Weights::default());
         let table = layers.build().unwrap();
         let address: std::net::IpAddr = address.parse().unwrap();
         table.classes()[usize::from(find(table.to_lines().as_slice(), Address::from(address)).0)]
+    }
+
+    fn nobody() -> Machine {
+        Machine::default()
+    }
+
+    fn machine() -> Machine {
+        let list = |address: &str| vec![address.parse().unwrap()];
+        Machine {
+            own_addresses: list("192.0.2.1"),
+            gateways: list("192.0.2.2"),
+            resolvers: list("192.0.2.3"),
+            processors: 1,
+        }
     }
 
     const ALL: u16 = u16::MAX;
@@ -158,28 +183,37 @@ mod tests {
         let text = r#"block = ["10.0.0.0/8", "192.0.2.0/24"]
                       allow = ["10.1.0.0/16"]
                       trust = ["10.1.2.3"]"#;
-        assert_eq!(entry(text, &[], "10.200.0.1"), Entry::new(0, 0, ALL));
-        assert_eq!(entry(text, &[], "10.1.0.1"), Entry::new(0, ALL, ALL));
-        assert_eq!(entry(text, &[], "10.1.2.3"), Entry::new(ALL, ALL, ALL));
-        assert_eq!(entry(text, &[], "11.0.0.0"), Entry::NONE);
+        assert_eq!(entry(text, &nobody(), "10.200.0.1"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &nobody(), "10.1.0.1"), Entry::new(0, ALL, ALL));
+        assert_eq!(entry(text, &nobody(), "10.1.2.3"), Entry::new(ALL, ALL, ALL));
+        assert_eq!(entry(text, &nobody(), "11.0.0.0"), Entry::NONE);
     }
 
     #[test]
     fn all_of_ipv6_says_nothing_of_ipv4() {
         let text = r#"block = ["::/0", "198.51.100.0/24"]"#;
-        assert_eq!(entry(text, &[], "203.0.113.1"), Entry::NONE);
-        assert_eq!(entry(text, &[], "2001:db8::1"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &nobody(), "203.0.113.1"), Entry::NONE);
+        assert_eq!(entry(text, &nobody(), "2001:db8::1"), Entry::new(0, 0, ALL));
         let text = "trust = [\"::/0\"]\nblock = [\"0.0.0.0/0\"]";
-        assert_eq!(entry(text, &[], "203.0.113.1"), Entry::new(0, 0, ALL));
-        assert_eq!(entry(text, &[], "2001:db8::1"), Entry::new(ALL, 0, 0));
+        assert_eq!(entry(text, &nobody(), "203.0.113.1"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &nobody(), "2001:db8::1"), Entry::new(ALL, 0, 0));
     }
 
     #[test]
     fn own_addresses_are_never_blocked_and_always_permitted() {
         let text = "block = [\"192.0.2.0/24\"]\n[services.smtp]\nonly_from = [\"198.51.100.0/24\"]";
         let smtp = Entry::NONE.permitting(1);
-        assert_eq!(entry(text, &["192.0.2.1"], "192.0.2.1"), smtp);
-        assert_eq!(entry(text, &["192.0.2.1"], "192.0.2.2"), Entry::new(0, 0, ALL));
-        assert_eq!(entry(text, &["192.0.2.1"], "198.51.100.9"), smtp);
+        assert_eq!(entry(text, &machine(), "192.0.2.1"), smtp);
+        assert_eq!(entry(text, &machine(), "192.0.2.9"), Entry::new(0, 0, ALL));
+        assert_eq!(entry(text, &machine(), "198.51.100.9"), smtp);
+    }
+
+    #[test]
+    fn what_the_machine_needs_is_never_blocked_and_not_permitted_more_than_others() {
+        let text = "block = [\"192.0.2.0/24\"]\n[services.smtp]\nonly_from = [\"198.51.100.0/24\"]";
+        for needed in ["192.0.2.2", "192.0.2.3"] {
+            assert_eq!(entry(text, &machine(), needed), Entry::NONE, "{needed}");
+            assert_eq!(entry(text, &nobody(), needed), Entry::new(0, 0, ALL), "{needed}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The bans' maps.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
@@ -11,24 +11,31 @@ use std::{
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use ratelimit_common::{
-    Address,
+    Address, Moment,
     ban::{Ban, BanKey, FILTER_LINES, FILTER_WORDS, candidates},
 };
 
-use super::wire::Wire;
+use super::{batch::Batch, wire::Wire};
 
 /// What stands in the kernel: exact entries, and the filter in front of them.
 pub struct BanMaps {
     bans: HashMap<MapData, Wire<BanKey>, Wire<Ban>>,
+    whole: Batch<BanKey, Ban>,
     count: Array<MapData, u64>,
     filter: Filter,
 }
 
+/// Reads the bans without holding anybody up.
+#[derive(Debug)]
+pub struct BanReader(Batch<BanKey, Ban>);
+
 impl BanMaps {
     pub fn open(plane: &Path) -> Result<Self, MapError> {
         let map = |name| MapData::from_pin(plane.join(name));
+        let bans = map("BANS")?;
         Ok(Self {
-            bans: HashMap::try_from(Map::HashMap(map("BANS")?))?,
+            whole: Batch::of(bans.fd().as_fd()).map_err(MapError::IoError)?,
+            bans: HashMap::try_from(Map::HashMap(bans))?,
             count: Array::try_from(Map::Array(map("BAN_COUNT")?))?,
             filter: Filter::map(&map("BAN_FILTER")?).map_err(MapError::IoError)?,
         })
@@ -42,6 +49,10 @@ impl BanMaps {
         }
     }
 
+    pub fn reader(&self) -> Result<BanReader, MapError> {
+        self.whole.try_clone().map(BanReader).map_err(MapError::IoError)
+    }
+
     /// The bans that a source is under, those that are over included.
     pub fn of(&self, source: Address) -> Result<Vec<Ban>, MapError> {
         let keys = candidates(source).filter(|key| !key.is_none());
@@ -50,8 +61,9 @@ impl BanMaps {
 
     /// Makes bans be in force; the filter last, so that it never shows less than there is.
     pub fn put(&mut self, bans: &[(BanKey, Ban)]) -> Result<(), MapError> {
-        for (key, ban) in bans {
-            self.bans.insert(Wire(*key), Wire(*ban), 0)?;
+        let (keys, values): (Vec<BanKey>, Vec<Ban>) = bans.iter().copied().unzip();
+        self.whole.write(&keys, &values).map_err(MapError::IoError)?;
+        for key in &keys {
             self.filter.add(key);
         }
         Ok(())
@@ -59,20 +71,36 @@ impl BanMaps {
 
     /// Makes these bans, and no others, be in force. What the kernel counted of them stays.
     pub fn restore(&mut self, bans: &[(BanKey, Ban)]) -> Result<(), MapError> {
-        let wanted: BTreeSet<BanKey> = bans.iter().map(|(key, _)| *key).collect();
-        let there: Vec<BanKey> = self.bans.keys().map(|key| Ok(key?.0)).collect::<Result<_, MapError>>()?;
-        for key in there.iter().filter(|key| !wanted.contains(key)) {
+        let there = self.whole.read(|_| true).map_err(MapError::IoError)?;
+        let mut there: BTreeMap<BanKey, Ban> = there.into_iter().collect();
+        let counted = bans.iter().map(|(key, ban)| {
+            let before = there.remove(key).unwrap_or_default();
+            (*key, Ban { hits: before.hits.max(ban.hits), last_hit_ns: before.last_hit_ns, ..*ban })
+        });
+        let counted: Vec<(BanKey, Ban)> = counted.collect();
+        for key in there.keys() {
             self.remove(key)?;
         }
-        let counted = |(key, ban): &(BanKey, Ban)| {
-            let before = self.get(key)?.unwrap_or_default();
-            let (hits, last_hit_ns) = (before.hits.max(ban.hits), before.last_hit_ns);
-            Ok((*key, Ban { hits, last_hit_ns, ..*ban }))
-        };
-        let bans = bans.iter().map(counted).collect::<Result<Vec<_>, MapError>>()?;
-        self.put(&bans)?;
-        self.rebuild_filter(wanted.iter());
-        self.set_count(bans.len() as u64)
+        self.put(&counted)?;
+        self.rebuild_filter(counted.iter().map(|(key, _)| *key));
+        self.set_count(counted.len() as u64)
+    }
+
+    /// Adds what the maps of an older gate have counted beyond `known`. What the kernel counts of the same ban between the
+    /// two system calls is lost.
+    pub fn add_hits(&mut self, older: &Self, known: &[(BanKey, Ban)]) -> Result<(), MapError> {
+        let known: BTreeMap<BanKey, u64> = known.iter().map(|(key, ban)| (*key, ban.hits)).collect();
+        let hit = older.whole.read(|ban| ban.last_hit_ns > 0).map_err(MapError::IoError)?;
+        for (key, old) in hit {
+            let more = known.get(&key).map_or(0, |known| old.hits.saturating_sub(*known));
+            if more > 0
+                && let Some(ban) = self.get(&key)?
+            {
+                let last_hit_ns = ban.last_hit_ns.max(old.last_hit_ns);
+                self.put(&[(key, Ban { hits: ban.hits + more, last_hit_ns, ..ban })])?;
+            }
+        }
+        Ok(())
     }
 
     pub fn remove(&mut self, key: &BanKey) -> Result<(), MapError> {
@@ -93,12 +121,20 @@ impl BanMaps {
     }
 
     /// Takes bits of bans that went out of the filter. `all` are those that are there.
-    pub fn rebuild_filter<'a>(&self, all: impl Iterator<Item = &'a BanKey>) {
+    pub fn rebuild_filter(&self, all: impl Iterator<Item = BanKey>) {
         let mut words = vec![0u64; FILTER_LINES * FILTER_WORDS];
-        for (word, mask) in all.flat_map(bits) {
+        for (word, mask) in all.flat_map(|key| bits(&key)) {
             words[word] |= mask;
         }
         self.filter.put(&words);
+    }
+}
+
+impl BanReader {
+    /// The bans that stopped something at this moment or later.
+    pub fn hit_since(&self, moment: Moment) -> io::Result<Vec<BanKey>> {
+        let hit = self.0.read(|ban| ban.last_hit_ns > 0 && ban.last_hit_ns >= moment.0)?;
+        Ok(hit.into_iter().map(|(key, _)| key).collect())
     }
 }
 
@@ -109,7 +145,7 @@ impl std::fmt::Debug for BanMaps {
 }
 
 /// The words of the filter and the bits in them that stand for a ban.
-fn bits(key: &BanKey) -> impl Iterator<Item = (usize, u64)> {
+fn bits(key: &BanKey) -> impl Iterator<Item = (usize, u64)> + use<> {
     let bit = key.filter_bit();
     key.filter_lines().map(move |line| (line as usize * FILTER_WORDS + bit as usize / 64, 1 << (bit % 64)))
 }

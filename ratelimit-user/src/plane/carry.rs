@@ -5,10 +5,11 @@ use std::path::Path;
 use aya::maps::MapError;
 use ratelimit_common::{
     Family, Reason, SERVICES, ServiceId, Set,
+    ban::{Ban, BanKey},
     event::{Tally, tally_index},
 };
 
-use super::Maps;
+use super::{Maps, Plan};
 
 /// The counters of a gate that is being replaced. It counts on until its program has been replaced everywhere,
 /// so they are carried over twice: at first all, in the end what came in the meantime.
@@ -20,21 +21,23 @@ pub struct CarryOver {
 
 impl CarryOver {
     /// Carries over what services that stay have counted until now. The new maps are not in use yet.
-    pub fn begin(older: &Path, maps: &mut Maps, new: &Set) -> Result<Self, MapError> {
+    pub fn begin(older: &Path, maps: &mut Maps, plan: &Plan<'_>) -> Result<Self, MapError> {
         let older = Maps::open(older)?;
-        let carried = tallies_that_stay(&older, new)?;
+        let carried = tallies_that_stay(&older, &plan.compiled.set)?;
         maps.add_tallies(&carried)?;
         Ok(Self { older, carried })
     }
 
-    /// Carries over the rest, once nothing counts into the old maps any more.
-    pub fn finish(self, maps: &mut Maps) -> Result<(), MapError> {
+    /// Carries over the rest, once nothing counts into the old maps any more; of bans what they stopped beyond what is
+    /// known of them.
+    pub fn finish(self, maps: &mut Maps, known: &[(BanKey, Ban)]) -> Result<(), MapError> {
         let mut rest = tallies_that_stay(&self.older, &*maps.active_set()?)?;
         for (rest, carried) in rest.iter_mut().zip(&self.carried) {
             rest.passed = rest.passed.saturating_sub(carried.passed);
             rest.dropped = rest.dropped.saturating_sub(carried.dropped);
         }
-        maps.add_tallies(&rest)
+        maps.add_tallies(&rest)?;
+        maps.bans_mut().add_hits(self.older.bans(), known)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The data plane: the program, its maps, its links, all pinned, so that they outlive the controller.
 
 mod bans;
+mod batch;
 mod carry;
 mod cells;
 mod lists;
@@ -33,7 +34,7 @@ use crate::{
     layout::Layout,
 };
 
-pub use bans::BanMaps;
+pub use bans::{BanMaps, BanReader};
 use carry::CarryOver;
 pub use cells::Cells;
 pub use lists::make as list_map;
@@ -110,7 +111,7 @@ impl Plane {
         let mut carried = None;
         if kept.is_none() {
             maps.put_secret(new_secret()?)?;
-            carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan.compiled.set));
+            carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan));
         }
         maps.bans_mut().restore(plan.bans)?;
         // What cannot be attached must change nothing: maps that are in use get their contents last.
@@ -124,7 +125,7 @@ impl Plane {
                 attach_all(&mut programs, pins, plan.interfaces)
             }
         };
-        if let Some(Err(error)) = carried.map(|carried| carried?.finish(&mut maps)) {
+        if let Some(Err(error)) = carried.map(|carried| carried?.finish(&mut maps, plan.bans)) {
             tracing::warn!(error = %crate::describe(&error), "counters of the replaced gate are lost");
         }
         if attached.is_err() && kept.is_none() {

@@ -11,6 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use ratelimit_common::{Secret, Set};
 use ratelimit_user::compile::{Compiled, compile};
 use ratelimit_user::config::{Burst, Config, Entry, EntryKind, Limit, Mode, Network, Period, Rate, Scope};
+use ratelimit_user::guard::NeverBlock;
 use ratelimit_user::layout::Layout;
 use ratelimit_user::machine::Machine;
 use serde::Serialize;
@@ -70,8 +71,9 @@ impl Subject {
         let layout = Layout::plan(&config, None);
         let own_addresses = OWN.map(|address| address.parse().expect("an address")).to_vec();
         let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
-        let machine = Machine { own_addresses, processors: processors as u32 };
-        let (compiled, _) = compile(&config, &layout, &machine, None)?;
+        let machine = Machine { own_addresses, processors: processors as u32, ..Machine::default() };
+        let never_block = NeverBlock::of(&machine, &[], &[]);
+        let (compiled, _) = compile(&config, &layout, &machine, &never_block, None)?;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("CELLS", layout.lines)
             .load(objects::gate()?)

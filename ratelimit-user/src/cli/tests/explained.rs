@@ -24,7 +24,8 @@ fn service(name: &str, reason: &str, refused: bool, action: &str) -> ServiceExpl
 }
 
 fn entry(kind: EntryKind, network: &str, by: &str) -> EntryView {
-    EntryView { kind, network: parse(network), services: Vec::new(), note: None, by: by.into(), since: None }
+    let (services, spares) = (Vec::new(), Vec::new());
+    EntryView { kind, network: parse(network), services, note: None, by: by.into(), since: None, spares }
 }
 
 fn explanation(services: Vec<ServiceExplanation>) -> Explanation {

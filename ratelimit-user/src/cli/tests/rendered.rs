@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::{assert_text, counts, parse};
 use crate::api::{
-    BanView, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded,
+    BanView, Banned, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded,
     ServiceExplanation, ServiceStatus, Status, Unbanned,
 };
 use crate::bans::By;
@@ -234,8 +234,9 @@ fn a_change_of_entries_shows_the_network_it_was_about() {
         note: note.map(str::to_owned),
         by: by.into(),
         since: (by == "command").then(|| "2026-11-22T04:00:00Z".to_owned()),
+        spares: Vec::new(),
     };
-    let entries = [
+    let mut entries = [
         entry("198.51.100.0/24", &[], "config", None),
         entry("203.0.113.7", &["imap", "imaps"], "command", Some("guesses passwords")),
     ];
@@ -259,6 +260,19 @@ fn a_change_of_entries_shows_the_network_it_was_about() {
     let gone = entry::changed(EntryKind::Block, parse("203.0.113.7"), "removed", &entries[..1]);
     assert_text(&gone, &["203.0.113.7/32 removed; block has 1 entry now"]);
     assert_text(&entry::shown(EntryKind::Trust, &[]), &["trust: no entries"]);
+    entries[0].spares = vec!["198.51.100.1/32, an address of this machine".into()];
+    assert_text(
+        &entry::changed(EntryKind::Block, parse("198.51.100.0/24"), "added", &entries),
+        &[
+            "198.51.100.0/24 added; block has 2 entries now",
+            "",
+            "network          services  by",
+            "198.51.100.0/24  all       config",
+            "",
+            "in it, and never blocked",
+            "  198.51.100.1/32, an address of this machine",
+        ],
+    );
 }
 
 fn banned(network: &str, services: &[&str], hits: u64) -> BanView {
@@ -272,6 +286,22 @@ fn banned(network: &str, services: &[&str], hits: u64) -> BanView {
         hits,
         last_hit: (hits > 0).then(|| "2026-11-22T04:30:00Z".to_owned()),
     }
+}
+
+#[test]
+fn a_ban_says_what_it_does_not_act_on() {
+    let mut answer = Banned { ban: banned("203.0.113.0/24", &[], 0), spares: Vec::new() };
+    assert_text(&ban::banned(&answer), &["203.0.113.0/24 banned for all until 2026-11-22T05:00:00Z"]);
+    answer.spares.push("imap: 203.0.113.7/32 is allowed".into());
+    assert_text(
+        &ban::banned(&answer),
+        &[
+            "203.0.113.0/24 banned for all until 2026-11-22T05:00:00Z",
+            "",
+            "not banned, because it is allowed",
+            "  imap: 203.0.113.7/32 is allowed",
+        ],
+    );
 }
 
 #[test]
@@ -299,6 +329,7 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         note: None,
         by: "config".into(),
         since: None,
+        spares: Vec::new(),
     };
     let refused = ServiceExplanation {
         service: "imap".into(),
