@@ -108,7 +108,7 @@ pub(super) fn tested(address: IpAddr, matches: &[ListMatch]) -> String {
         true => format!("{address} is listed\n\n"),
         false => format!("{address} is named, but no list acts on it\n\n"),
     };
-    headline + &lines(matches)
+    format!("{headline}{}\n`ratelimit explain {address}` says what becomes of its next connection\n", lines(matches))
 }
 
 /// Which list, by which line.

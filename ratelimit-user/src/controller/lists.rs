@@ -6,13 +6,14 @@ use super::{Controller, Rejection, answer::rfc3339, services_of};
 use crate::{
     api,
     changes::seconds,
-    config::{Network, fold_address},
+    config::{self, Action, Network, Permit, fold_address},
     lists::{
         Roster,
         bring::{Copy, Failure, News},
         list::{Belief, Good, List},
         reading::{Line, Read},
         roster::{Job, JobKind, Refusal},
+        screen::{Refusals, is_too_wide},
         shelf::{Facts, ShelfError},
     },
 };
@@ -106,7 +107,16 @@ impl Controller {
         });
         let outcome = self.outcome(name)?;
         tracing::info!(list = name, "in force: {outcome}");
+        self.log_refusals(name);
         Ok(outcome)
+    }
+
+    fn log_refusals(&self, name: &str) {
+        let read = self.roster.get(name).and_then(|list| Some((&list.config, &list.good.as_ref()?.read)));
+        let Some((config, read)) = read else { return };
+        for refusal in self.refusals(config, read).shown {
+            tracing::info!(list = name, network = %refusal.network, "an entry was refused or cut: {}", refusal.why);
+        }
     }
 
     fn set_aside(&mut self, name: &str, copy: &Copy, now_s: u64) -> Result<String, Rejection> {
@@ -143,7 +153,7 @@ impl Controller {
     fn outcome(&self, name: &str) -> Result<String, Rejection> {
         let list = self.roster.get(name).ok_or_else(|| self.refusal(name, &Refusal::Unknown))?;
         let read = list.good.as_ref().map(|good| &good.read);
-        Ok(read.map_or_else(|| "nothing".to_owned(), summary))
+        Ok(read.map_or_else(|| "nothing".to_owned(), |read| summary(read, self.refusals(&list.config, read).count)))
     }
 
     fn refusal(&self, name: &str, refusal: &Refusal) -> Rejection {
@@ -211,7 +221,7 @@ impl Controller {
             left_out: read.map_or(0, |read| read.left_out),
             bad_lines: read.map_or(0, Read::bad_lines),
             bad: read.map_or(Vec::new(), bad_lines),
-            refused: read.map_or_else(Default::default, |read| read.refused.clone()),
+            refused: read.map_or_else(Default::default, |read| self.refusals(config, read)),
             waiting: list.candidate.as_ref().map(|candidate| api::WaitingCopy {
                 entries: candidate.read.entries,
                 why: candidate.why.clone(),
@@ -221,6 +231,19 @@ impl Controller {
             hits,
             last_hit: last_hit_s.map(rfc3339),
         }
+    }
+
+    /// What was refused of a list, and what is cut out of it because nothing may block it.
+    fn refusals(&self, config: &config::List, read: &Read) -> Refusals {
+        let mut refused = read.refused.clone();
+        if config.action == Action::Allow {
+            return refused;
+        }
+        for network in read.networks.meeting(self.never_block.as_list()) {
+            let guarded = self.never_block.meeting(network);
+            refused.add(network, || guarded.map_or_else(String::new, |guarded| format!("spares {guarded}")));
+        }
+        refused
     }
 
     fn list_state(&self, list: &List, now_s: u64) -> api::ListState {
@@ -243,7 +266,7 @@ impl Controller {
     pub(super) fn lists_around(&self, address: IpAddr, service: &str) -> Vec<api::ListMatch> {
         let now_s = seconds(SystemTime::now());
         let concerns = |list: &&List| {
-            let names = |permit: &crate::config::Permit| matches!(permit, crate::config::Permit::List(name) if *name == list.config.name);
+            let names = |permit: &Permit| matches!(permit, Permit::List(name) if *name == list.config.name);
             let permits = self.effective.service(service).is_some_and(|service| service.only_from.iter().any(names));
             permits || list.config.services.includes(service)
         };
@@ -262,7 +285,7 @@ impl Controller {
             action: list.config.action,
             services: services_of(&list.config.services),
             network,
-            in_force,
+            in_force: in_force && !is_too_wide(network),
             excludes: line.as_ref().is_some_and(|line| line.found.excludes),
             file: line.as_ref().map(|line| line.piece.clone()),
             line: line.as_ref().map(|line| line.found.line),
@@ -282,13 +305,13 @@ fn facts(good: &Good) -> Facts {
     Facts { from: origin.from.clone(), fetched_s: *fetched_s, confirmed_s: *confirmed_s, seen_s: Vec::new() }
 }
 
-fn summary(read: &Read) -> String {
+fn summary(read: &Read, refused: u64) -> String {
     let mut parts = vec![format!("{} entries, {} networks", read.entries, read.networks.len())];
     if read.bad_lines() > 0 {
         parts.push(format!("{} bad lines", read.bad_lines()));
     }
-    if read.refused.count > 0 {
-        parts.push(format!("{} entries refused or cut", read.refused.count));
+    if refused > 0 {
+        parts.push(format!("{refused} entries refused or cut"));
     }
     parts.join(", ")
 }

@@ -41,6 +41,11 @@ impl Refusals {
     }
 }
 
+/// Whether a network is wider than any list may hold.
+pub fn is_too_wide(network: Network) -> bool {
+    network.prefix_len() < if network.is_ipv4() { WIDEST_V4 } else { WIDEST_V6 }
+}
+
 /// Space that no source on the internet has: IANA's special-purpose registries, RFC 6890 and its successors.
 const RESERVED: [(&str, &str); 21] = [
     ("0.0.0.0/8", "this network"),
@@ -78,10 +83,10 @@ pub fn screen(networks: Networks, private: bool) -> Screened {
 fn without_wide(networks: Networks, refused: &mut Refusals) -> Networks {
     let narrow_v4 = |length: u8| length >= WIDEST_V4;
     let narrow_v6 = |length: u8| length >= WIDEST_V6;
-    let wide_v4 = networks.v4().iter().filter(|network| !narrow_v4(network.length())).map(|one| Network::from(*one));
-    let wide_v6 = networks.v6().iter().filter(|network| !narrow_v6(network.length())).map(|one| Network::from(*one));
+    let v4 = networks.v4().iter().filter(|network| !narrow_v4(network.length())).map(|one| Network::from(*one));
+    let v6 = networks.v6().iter().filter(|network| !narrow_v6(network.length())).map(|one| Network::from(*one));
     let before = refused.count;
-    for network in wide_v4.chain(wide_v6) {
+    for network in v4.chain(v6) {
         let widest = if network.is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
         refused.add(network, || format!("wider than /{widest}"));
     }
