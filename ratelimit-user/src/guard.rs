@@ -64,7 +64,12 @@ impl NeverBlock {
 
     /// The first that has an address in common with a network.
     pub fn meeting(&self, network: Network) -> Option<&Guarded> {
-        self.guarded.iter().find(|one| one.network.overlaps(network))
+        self.all_meeting(network).next()
+    }
+
+    /// All that have an address in common with a network.
+    pub fn all_meeting(&self, network: Network) -> impl Iterator<Item = &Guarded> {
+        self.guarded.iter().filter(move |one| one.network.overlaps(network))
     }
 
     /// The first that a network lies in entirely: to block it would do nothing.

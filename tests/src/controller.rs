@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub struct Options {
     pub mode: Option<String>,
     /// Further arguments of `run`.
     pub args: Vec<String>,
+    /// Variables of its environment.
+    pub env: Vec<(String, PathBuf)>,
 }
 
 impl Options {
@@ -74,6 +76,11 @@ impl Controller {
     /// Runs a command of the same program against this controller, or against its pins when it is dead.
     pub fn cli<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Finished> {
         self.task().args(args).output(CLI_TIMEOUT)
+    }
+
+    /// The same without waiting for its end; what it says is said to nobody.
+    pub fn spawn_cli<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Process> {
+        self.task().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     }
 
     /// The same under an SSH connection from this address.
@@ -127,6 +134,16 @@ impl Controller {
     pub fn write_config(&self, text: &str) -> Result<()> {
         let path = self.config();
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Leaves no room on the disk that its state, its socket and its log are on.
+    pub fn fill_disk(&self) -> Result<()> {
+        self.scratch.fill()
+    }
+
+    /// Makes room again.
+    pub fn free_disk(&self) -> Result<()> {
+        self.scratch.unfill()
     }
 
     /// What it has logged since the first start.
@@ -183,6 +200,9 @@ impl Controller {
         }
         if let Some(mode) = &self.options.mode {
             task = task.args(["--mode", mode]);
+        }
+        for (key, value) in &self.options.env {
+            task = task.env(key, value);
         }
         self.process = Some(task.args(&self.options.args).stdout(log.try_clone()?).stderr(log).spawn()?);
         self.wait_until_ready()

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod kernel;
 #[path = "../ebpf/src/layout.rs"]
 mod layout;
+pub mod lists;
 pub mod load;
 pub mod netns;
 pub mod objects;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use crate::debian::ROOT_VARIABLE;
@@ -214,6 +215,8 @@ pub fn veth(one: End, other: End, mtu: u32) -> Result<()> {
 /// Names, machine-wide, of the directories that `Bpffs` and `Scratch` mount on.
 const MOUNT_PREFIX: &str = "ratelimit-lab-";
 const MOUNT_HOME: &str = "/run";
+/// Of a directory that was full.
+const ROOM_BYTES: u64 = 256 << 20;
 
 /// A BPF file system of a test's own, visible to every process the test starts. Unmounting it releases all its pins.
 #[derive(Debug)]
@@ -236,6 +239,24 @@ pub struct Scratch(Mounted);
 impl Scratch {
     pub fn new() -> Result<Self> {
         Ok(Self(Mounted::new("tmpfs", MsFlags::empty(), "is CONFIG_TMPFS on in this kernel?")?))
+    }
+
+    /// Has it hold no more than it holds now, as a disk that is full.
+    pub fn fill(&self) -> Result<()> {
+        let held = statvfs(self.path()).with_context(|| format!("cannot look at {}", self.path().display()))?;
+        self.resize((held.blocks() - held.blocks_free()) * held.fragment_size())
+    }
+
+    /// Room again, and enough of it.
+    pub fn unfill(&self) -> Result<()> {
+        self.resize(ROOM_BYTES)
+    }
+
+    fn resize(&self, bytes: u64) -> Result<()> {
+        let options = format!("mode=0700,size={bytes}");
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(None::<&str>, self.path(), None::<&str>, flags, Some(options.as_str()))
+            .with_context(|| format!("cannot give {} a size of {bytes} bytes", self.path().display()))
     }
 
     pub fn path(&self) -> &Path {

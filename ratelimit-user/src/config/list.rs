@@ -138,8 +138,13 @@ impl List {
         self.mode.map_or(Mode::Enforce, |mode| mode).and(config.mode_of(service))
     }
 
-    /// How often it may be fetched at most: what its publisher asks for, and a minute in any case.
+    /// How often it is fetched at most: what its publisher asks for, and a minute in any case.
     pub fn least_refresh(&self) -> std::time::Duration {
+        self.publisher_limit().max(SHORTEST_REFRESH)
+    }
+
+    /// How often its publisher lets it be fetched, whoever asks; zero if it says nothing about that.
+    pub fn publisher_limit(&self) -> std::time::Duration {
         let is_spamhaus = |source: &Source| match source {
             Source::Url(url) => {
                 url.host_str().is_some_and(|host| host == "spamhaus.org" || host.ends_with(".spamhaus.org"))
@@ -149,7 +154,7 @@ impl List {
         let of_preset = self.preset.map_or(0, |preset| preset.facts().least_refresh_h);
         let of_host = if self.from.iter().any(is_spamhaus) { SPAMHAUS_H } else { 0 };
         let hours = if self.is_remote() { of_preset.max(of_host) } else { 0 };
-        Duration::hours(hours).as_std().max(SHORTEST_REFRESH)
+        Duration::hours(hours).as_std()
     }
 
     /// Whether anything of it is fetched from elsewhere.

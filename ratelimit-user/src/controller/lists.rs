@@ -28,7 +28,12 @@ impl Controller {
         let now_s = seconds(SystemTime::now());
         let mut jobs = self.roster.due(now_s);
         // One that may not be asked for now is asked in its turn.
-        jobs.extend(changed.iter().filter_map(|name| self.roster.ask(name, JobKind::Ask, now_s).ok()));
+        let may_be_asked = |list: &List| list.not_before_s() <= now_s;
+        for name in changed {
+            if self.roster.get(name).is_some_and(may_be_asked) {
+                jobs.extend(self.roster.ask(name, JobKind::Ask, now_s));
+            }
+        }
         jobs
     }
 
@@ -100,11 +105,14 @@ impl Controller {
         let facts = facts(&good);
         let before = self.roster.get_mut(name).and_then(|list| list.take(good, now_s));
         self.weigh_or_restore(name, before, now_s)?;
-        self.note_on_shelf(name, |roster| {
+        let is_kept = self.note_on_shelf(name, |roster| {
             let shelf = roster.shelf();
             shelf.keep(name, &content, &facts)?;
             shelf.drop_candidate(name)
         });
+        if let (false, Some(list)) = (is_kept, self.roster.get_mut(name)) {
+            list.bring_again();
+        }
         let outcome = self.outcome(name)?;
         tracing::info!(list = name, "in force: {outcome}");
         self.log_refusals(name);
@@ -140,14 +148,14 @@ impl Controller {
         weighed
     }
 
-    /// A disk that fails takes nothing out of force; it is said.
-    fn note_on_shelf(&mut self, name: &str, note: impl FnOnce(&Roster) -> Result<(), ShelfError>) {
-        if let Err(error) = note(&self.roster) {
-            tracing::error!(list = name, "{error}");
-            if let Some(list) = self.roster.get_mut(name) {
-                list.problem = Some(error.to_string());
-            }
+    /// A disk that fails takes nothing out of force; it is said. Returns whether it did not fail.
+    fn note_on_shelf(&mut self, name: &str, note: impl FnOnce(&Roster) -> Result<(), ShelfError>) -> bool {
+        let Err(error) = note(&self.roster) else { return true };
+        tracing::error!(list = name, "{error}");
+        if let Some(list) = self.roster.get_mut(name) {
+            list.problem = Some(error.to_string());
         }
+        false
     }
 
     fn outcome(&self, name: &str) -> Result<String, Rejection> {
@@ -240,8 +248,10 @@ impl Controller {
             return refused;
         }
         for network in read.networks.meeting(self.never_block.as_list()) {
-            let guarded = self.never_block.meeting(network);
-            refused.add(network, || guarded.map_or_else(String::new, |guarded| format!("spares {guarded}")));
+            refused.add(network, || {
+                let spared: Vec<String> = self.never_block.all_meeting(network).map(ToString::to_string).collect();
+                format!("spares {}", spared.join("; "))
+            });
         }
         refused
     }

@@ -280,8 +280,12 @@ impl Controller {
         let known = same_plane.then_some(&self.layers);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, known)
             .map_err(|error| Rejection::Invalid(error.to_string()))?;
-        // Remembered first: what is in force but forgotten would be gone after a restart.
-        changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+        // Remembered first: what is in force but forgotten would be gone after a restart. Lists change nothing about it, and
+        // must come into force when the disk is full.
+        let is_changed = changes != self.changes;
+        if is_changed {
+            changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+        }
         let put = if same_plane {
             self.plane.put_in_force(compiled)
         } else {
@@ -293,7 +297,9 @@ impl Controller {
             })
         };
         if let Err(error) = put {
-            self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+            if is_changed {
+                self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+            }
             return Err(anyhow::Error::from(error).into());
         }
         let set = self.plane.maps().active_set().map_err(anyhow::Error::from)?;

@@ -117,12 +117,29 @@ impl List {
         !self.is_busy && self.good.as_ref().is_some_and(ended)
     }
 
-    /// The earliest time at which its sources may be asked again.
+    /// The earliest time at which its sources are asked again in their turn.
     pub fn not_before_s(&self) -> u64 {
-        let least = self.config.least_refresh().as_secs();
+        self.after_asking(self.config.least_refresh())
+    }
+
+    /// The earliest time at which somebody may have its sources asked again: who has mended a server need not wait, unless
+    /// the publisher bars who asks too often.
+    pub fn not_by_command_before_s(&self) -> u64 {
+        self.after_asking(self.config.publisher_limit())
+    }
+
+    fn after_asking(&self, pause: Duration) -> u64 {
         match self.asked_s {
-            Some(asked_s) if self.config.is_remote() => asked_s.saturating_add(least),
+            Some(asked_s) if self.config.is_remote() => asked_s.saturating_add(pause.as_secs()),
             Some(_) | None => 0,
+        }
+    }
+
+    /// Its sources must not say that nothing is new: they are to give again what is in force.
+    pub fn bring_again(&mut self) {
+        if let Some(good) = &mut self.good {
+            good.origin.digest.clear();
+            good.origin.validators.clear();
         }
     }
 
@@ -331,6 +348,16 @@ mod tests {
         list.fail("no route".into(), None, START_S);
         assert_eq!(list.next_s, START_S + HOUR_S);
         assert_eq!(list.not_before_s(), START_S + HOUR_S);
+        assert_eq!(list.not_by_command_before_s(), START_S + HOUR_S);
+    }
+
+    #[test]
+    fn by_command_only_the_publisher_bars_asking_again() {
+        let url = Source::Url("https://lists.example.org/mine".parse().unwrap());
+        let mut list = List::new(config::List::new("mine", vec![url]));
+        list.fail("no route".into(), None, START_S);
+        assert_eq!(list.not_before_s(), START_S + 60);
+        assert_eq!(list.not_by_command_before_s(), START_S);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Roster {
     /// Asks for one list now, out of turn.
     pub fn ask(&mut self, name: &str, kind: JobKind, now_s: u64) -> Result<Job, Refusal> {
         let list = self.get_mut(name).ok_or(Refusal::Unknown)?;
-        let not_before_s = list.not_before_s();
+        let not_before_s = list.not_by_command_before_s();
         match kind {
             _ if list.is_busy => Err(Refusal::Busy),
             JobKind::Ask if not_before_s > now_s => Err(Refusal::TooEarly { not_before_s }),
@@ -211,11 +211,7 @@ fn changed(mut known: List, config: &config::List, now_s: u64) -> List {
     if !reads_alike || !same_sources {
         known.candidate = None;
         known.problem = None;
-        // What is known of the copy must not make its sources say that nothing is new.
-        if let Some(good) = &mut known.good {
-            good.origin.digest.clear();
-            good.origin.validators.clear();
-        }
+        known.bring_again();
         known.next_s = if same_sources { known.not_before_s() } else { now_s };
     }
     known

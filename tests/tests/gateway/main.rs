@@ -8,6 +8,7 @@ mod explain;
 mod families;
 mod flood;
 mod gap;
+mod lists;
 mod profiles;
 mod refusals;
 mod scans;
