@@ -74,14 +74,16 @@ impl Controller {
                 self.weigh_lists()?;
                 Ok("unchanged".to_owned())
             }
-            Ok(News::Reread(read)) => {
-                list.is_busy = false;
-                let before = list.good.clone();
-                if let Some(good) = &mut list.good {
-                    good.read = *read;
-                }
+            Ok(News::Reread(Ok(read))) => {
+                let before = list.reread(*read);
                 self.weigh_or_restore(name, before, now_s)?;
                 self.outcome(name)
+            }
+            Ok(News::Reread(Err(problem))) => {
+                let problem = format!("the copy that is kept could not be read again: {problem}");
+                list.fail_to_reread(problem.clone());
+                tracing::warn!(list = name, "{problem}");
+                Err(Rejection::Failed(anyhow::Error::msg(problem)))
             }
             Ok(News::Copy(copy)) => match list.judge(&copy.read, &copy.origin, now_s) {
                 Belief::Good => self.take_copy(name, *copy, now_s),

@@ -21,8 +21,8 @@ pub enum News {
     Unchanged,
     /// Another copy.
     Copy(Box<Copy>),
-    /// The copy in force, read again.
-    Reread(Box<Read>),
+    /// The copy in force, read again, or why it could not be.
+    Reread(Result<Box<Read>, String>),
 }
 
 /// A copy as it came, and as it reads.
@@ -67,12 +67,8 @@ impl Carrier {
             JobKind::Ask => self.ask(job, progress).await,
             JobKind::Reread => {
                 let shelf = Arc::clone(&self.shelf);
-                aside(move || {
-                    let kept = kept(shelf.load(&job.config.name))?;
-                    let read = reading::read(&kept.content, &job.config, age(job.fetched_s, now_s));
-                    Ok(News::Reread(Box::new(read.map_err(|error| error.to_string())?)))
-                })
-                .await
+                let read = aside(move || read_again(&shelf, &job, now_s)).await;
+                Ok(News::Reread(read.map(Box::new).map_err(|failure| failure.text)))
             }
             JobKind::Accept => {
                 let shelf = Arc::clone(&self.shelf);
@@ -171,6 +167,15 @@ fn limits(list: &List) -> Limits {
 async fn read_local(path: PathBuf, most_bytes: u64) -> Result<Content, Failure> {
     let read = move || local::read(&path, most_bytes).map_err(|error| Failure::from(error.to_string()));
     aside(read).await
+}
+
+fn read_again(shelf: &Shelf, job: &Job, now_s: u64) -> Result<Read, Failure> {
+    let Kept { content, .. } = kept(shelf.load(&job.config.name))?;
+    if job.known.as_ref().is_none_or(|known| known.digest != content.digest()) {
+        return Err(Failure::from("the copy on disk is not the one in force".to_owned()));
+    }
+    let read = reading::read(&content, &job.config, age(job.fetched_s, now_s));
+    read.map_err(|error| Failure::from(error.to_string()))
 }
 
 fn read_copy(content: Content, job: &Job) -> Result<News, Failure> {

@@ -31,9 +31,13 @@ pub struct List {
     pub asked_s: Option<u64>,
     pub next_s: u64,
     pub is_busy: bool,
+    /// Whether it is configured to be read in another way than its copy was.
+    pub reads_otherwise: bool,
     failures: u32,
     /// Whether an administrator accepts whatever comes next.
     accepts: bool,
+    /// Whether the copy on disk is not the one in force, or does not read as it is configured now.
+    cannot_reread: bool,
 }
 
 /// A copy that was believed.
@@ -83,8 +87,10 @@ impl List {
             asked_s: None,
             next_s: 0,
             is_busy: false,
+            reads_otherwise: false,
             failures: 0,
             accepts: false,
+            cannot_reread: false,
         }
     }
 
@@ -108,13 +114,14 @@ impl List {
         !self.is_busy && now_s >= self.next_s
     }
 
-    /// Whether entries of its copy have ended since it was read.
-    pub fn has_ends(&self, now_s: u64) -> bool {
+    /// Whether its copy is to be read again: entries have ended since, or it is to be read in another way.
+    pub fn is_to_be_reread(&self, now_s: u64) -> bool {
         let ended = |good: &Good| {
             let end = good.read.next_end.map(|end| good.fetched_s.saturating_add(end.as_secs()));
             end.is_some_and(|end| end <= now_s)
         };
-        !self.is_busy && self.good.as_ref().is_some_and(ended)
+        let wants = |good: &Good| self.reads_otherwise || ended(good);
+        !self.is_busy && !self.cannot_reread && self.good.as_ref().is_some_and(wants)
     }
 
     /// The earliest time at which its sources are asked again in their turn.
@@ -188,9 +195,29 @@ impl List {
         Candidate { read: read.clone(), origin: origin.clone(), why: suspicion.to_string(), seen_s }
     }
 
+    /// Its copy was read again. Returns what it held before.
+    pub fn reread(&mut self, read: Read) -> Option<Good> {
+        self.is_busy = false;
+        let before = self.good.clone();
+        if let Some(good) = &mut self.good {
+            good.read = read;
+        }
+        before
+    }
+
+    /// Its copy could not be read again: only its sources can help, and are asked as soon as they may be.
+    pub fn fail_to_reread(&mut self, problem: String) {
+        self.problem = Some(problem);
+        self.cannot_reread = true;
+        self.bring_again();
+        self.is_busy = false;
+        self.next_s = self.not_before_s();
+    }
+
     /// Notes that a good copy is in force.
     pub fn take(&mut self, good: Good, now_s: u64) -> Option<Good> {
         self.accepts = false;
+        self.cannot_reread = false;
         self.candidate = None;
         self.succeeded(now_s);
         self.good.replace(good)
@@ -363,8 +390,14 @@ mod tests {
     #[test]
     fn entries_with_an_end_make_the_list_be_read_again() {
         let mut list = with(Read { next_end: Some(Duration::from_secs(90)), ..hosts(0..9) });
-        assert!(!list.has_ends(START_S + 89) && list.has_ends(START_S + 90));
+        assert!(!list.is_to_be_reread(START_S + 89) && list.is_to_be_reread(START_S + 90));
         list.is_busy = true;
-        assert!(!list.has_ends(START_S + 90));
+        assert!(!list.is_to_be_reread(START_S + 90));
+        // Not over and over.
+        list.fail_to_reread("gone".into());
+        assert!(!list.is_to_be_reread(START_S + 91) && list.is_due(START_S + 91));
+        list.take(good(hosts(0..9), START_S + 91), START_S + 91);
+        list.reads_otherwise = true;
+        assert!(list.is_to_be_reread(START_S + 92));
     }
 }

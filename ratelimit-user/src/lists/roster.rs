@@ -105,10 +105,11 @@ impl Roster {
     pub fn due(&mut self, now_s: u64) -> Vec<Job> {
         let mut jobs = Vec::new();
         for list in &mut self.lists {
-            if list.is_due(now_s) {
-                jobs.push(begin(list, JobKind::Ask));
-            } else if list.has_ends(now_s) {
+            // A new copy is held against the one in force as both are read now.
+            if list.is_to_be_reread(now_s) {
                 jobs.push(begin(list, JobKind::Reread));
+            } else if list.is_due(now_s) {
+                jobs.push(begin(list, JobKind::Ask));
             }
         }
         jobs
@@ -211,14 +212,19 @@ fn changed(mut known: List, config: &config::List, now_s: u64) -> List {
     if !reads_alike || !same_sources {
         known.candidate = None;
         known.problem = None;
+    }
+    known.reads_otherwise |= !reads_alike && same_sources;
+    if !same_sources {
+        // What is known of the copy must not make its sources say that nothing is new.
         known.bring_again();
-        known.next_s = if same_sources { known.not_before_s() } else { now_s };
+        known.next_s = now_s;
     }
     known
 }
 
 fn begin(list: &mut List, kind: JobKind) -> Job {
     list.is_busy = true;
+    list.reads_otherwise &= kind != JobKind::Reread;
     Job {
         config: list.config.clone(),
         kind,

@@ -1,5 +1,6 @@
 //! Lists: every incident that a list can cause, replayed.
 
+mod copies;
 mod feeds;
 mod files;
 mod formats;
