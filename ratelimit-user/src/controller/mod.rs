@@ -280,7 +280,7 @@ impl Controller {
         // Remembered first: what is in force but forgotten would be gone after a restart.
         changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
         let put = if same_plane {
-            self.plane.put_in_force(compiled)
+            self.plane.put_in_force(compiled).map(drop)
         } else {
             let bans = bans::in_kernel(&self.bans, &layout);
             let plan = Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans };

@@ -8,7 +8,7 @@ use ratelimit_common::{
     event::{Tally, tally_index},
 };
 
-use super::Maps;
+use super::{ListHits, Maps, maps::wait_for_running_programs};
 
 /// The counters of a gate that is being replaced. It counts on until its program has been replaced everywhere,
 /// so they are carried over twice: at first all, in the end what came in the meantime.
@@ -27,14 +27,17 @@ impl CarryOver {
         Ok(Self { older, carried })
     }
 
-    /// Carries over the rest, once nothing counts into the old maps any more.
-    pub fn finish(self, maps: &mut Maps) -> Result<(), MapError> {
+    /// Carries over the rest, once nothing counts into the old maps any more. Returns what the lists of the old set stopped:
+    /// they may have other bits now, or be gone.
+    pub fn finish(self, maps: &mut Maps) -> Result<ListHits, MapError> {
+        wait_for_running_programs();
         let mut rest = tallies_that_stay(&self.older, &*maps.active_set()?)?;
         for (rest, carried) in rest.iter_mut().zip(&self.carried) {
             rest.passed = rest.passed.saturating_sub(carried.passed);
             rest.dropped = rest.dropped.saturating_sub(carried.dropped);
         }
-        maps.add_tallies(&rest)
+        maps.add_tallies(&rest)?;
+        self.older.list_hits()
     }
 }
 
