@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::SystemTime};
 
-use super::{Controller, Rejection, answer::rfc3339, services_of};
+use super::{Controller, Rejection, answer::rfc3339, hits::Count, services_of};
 use crate::{
     api,
     changes::seconds,
@@ -191,16 +191,16 @@ impl Controller {
         self.roster.all().filter_map(warning).collect()
     }
 
-    pub fn list_views(&self) -> Vec<api::ListView> {
+    pub fn list_views(&self) -> Result<Vec<api::ListView>, Rejection> {
         let now_s = seconds(SystemTime::now());
-        self.roster.all().map(|list| self.list_view(list, now_s)).collect()
+        let live = self.plane.maps().list_hits().map_err(anyhow::Error::from)?;
+        Ok(self.roster.all().map(|list| self.list_view(list, self.hits.of(&list.config.name, &live), now_s)).collect())
     }
 
-    fn list_view(&self, list: &List, now_s: u64) -> api::ListView {
+    fn list_view(&self, list: &List, stopped: Count, now_s: u64) -> api::ListView {
         let config = &list.config;
         let good = list.good.as_ref();
         let read = good.map(|good| &good.read);
-        let (hits, last_hit_s) = self.hits.of(&config.name);
         api::ListView {
             name: config.name.clone(),
             preset: config.preset.map(|preset| preset.to_string()),
@@ -228,8 +228,8 @@ impl Controller {
                 seen: candidate.seen_s.iter().map(|at| rfc3339(*at)).collect(),
             }),
             notices: read.map_or(Vec::new(), |read| read.notices.clone()),
-            hits,
-            last_hit: last_hit_s.map(rfc3339),
+            hits: stopped.hits,
+            last_hit: stopped.last_s.map(rfc3339),
         }
     }
 

@@ -290,11 +290,15 @@ impl Controller {
             Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
                 self.plane = plane;
                 self.plane_changed.send_replace(());
+                self.plane.hits_before().clone()
             })
         };
-        if let Err(error) = put {
-            self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
-            return Err(anyhow::Error::from(error).into());
+        match put {
+            Ok(ended) => self.hits.begin(&ended, &effective),
+            Err(error) => {
+                self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+                return Err(anyhow::Error::from(error).into());
+            }
         }
         let set = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);

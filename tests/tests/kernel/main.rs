@@ -2,6 +2,7 @@
 
 mod cases;
 mod events;
+mod hits;
 mod maps;
 mod mutations;
 
