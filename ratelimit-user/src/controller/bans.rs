@@ -81,10 +81,7 @@ impl Controller {
         let (maps, layout) = (self.plane.maps_mut().bans_mut(), &self.layout);
         let banned = self.bans.ban(record, |book| tell(maps, book, layout, &[network]));
         if let Err(error) = banned {
-            // What the kernel has taken of it goes too.
-            if let Err(error) = self.tell_kernel(&[network]) {
-                tracing::warn!(%network, "{error}");
-            }
+            self.repair(&[network]);
             return Err(refusal(error));
         }
         tracing::info!(%network, until = answer.ban.until, "banned by command");
@@ -105,8 +102,9 @@ impl Controller {
         let networks: Vec<Network> = ids.iter().map(|(network, _)| *network).collect();
         let ended = self.bans.remove(&ids).map_err(anyhow::Error::from)?;
         if let Err(error) = self.tell_kernel(&networks) {
-            // They are in force still: what is not in the book could not be ended.
+            // What is in force and not in the book could not be ended by a second attempt.
             self.bans.put_back(ended).map_err(anyhow::Error::from)?;
+            self.repair(&networks);
             return Err(error.into());
         }
         if let (Some(network), Some(time)) = (request.network, request.protect) {
@@ -216,6 +214,13 @@ impl Controller {
             }
         }
         Ok(self.bans.note_hits(&counted).map_err(anyhow::Error::from)?)
+    }
+
+    /// After a change that failed half-way and was undone in the book: what the kernel has taken of it goes too.
+    fn repair(&mut self, networks: &[Network]) {
+        if let Err(error) = self.tell_kernel(networks) {
+            tracing::warn!("the kernel holds other bans than the book until the next start: {error:#}");
+        }
     }
 
     fn tell_kernel(&mut self, networks: &[Network]) -> anyhow::Result<()> {
