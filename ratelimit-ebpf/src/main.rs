@@ -5,6 +5,7 @@
 #![expect(internal_features, reason = "the stable atomics have no read-modify-write on the BPF target")]
 
 mod bans;
+mod lists;
 mod packet;
 mod reply;
 mod tables;

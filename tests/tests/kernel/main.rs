@@ -2,6 +2,7 @@
 
 mod cases;
 mod events;
+mod lookup;
 mod maps;
 mod mutations;
 
