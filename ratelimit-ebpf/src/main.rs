@@ -6,6 +6,7 @@
 
 mod bans;
 mod books;
+mod lists;
 mod packet;
 mod reply;
 mod tables;

@@ -6,7 +6,7 @@ use core::{
 };
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, PerCpuArray},
+    btf_maps::{Array, PerCpuArray},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
@@ -14,23 +14,16 @@ use ratelimit_common::{
     Address, ClassId, Entry, Moment, SERVICES, Secret, ServiceId, Set, Tables,
     bound::opaque,
     event::{CLASS_PLACES, place_of_class},
-    lookup::{LINE_WORDS, Line, Lines, find_v4, find_v6},
-    map::{CELLS_PER_LINE, DEFAULT_LINES, INNER_MAP, MMAPABLE},
+    map::{CELLS_PER_LINE, DEFAULT_LINES, MMAPABLE},
 };
 
-use crate::bans;
+use crate::{bans, lists};
 
 /// Which of the two sets is in force: the lowest bit.
 #[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
 static SETS: Array<Set, 2> = Array::new();
-/// The networks of all lists, of each set. The controller makes tables of any size and puts them here.
-///
-/// The type of a line's words, because Linux 6.1 takes a table made without type information for another kind than one of
-/// structs.
-#[btf_map]
-static LISTS: ArrayOfMaps<Array<[u64; LINE_WORDS], 1, { MMAPABLE | INNER_MAP }>, 2> = ArrayOfMaps::new();
 /// What the classes of each set say.
 #[btf_map]
 static ENTRIES: Array<Entry, CLASS_PLACES> = Array::new();
@@ -80,10 +73,7 @@ impl Tables for Gate {
 
     #[inline(always)]
     fn class(&self, source: &Address) -> ClassId {
-        ClassId(match source.is_v4() {
-            true => class_of_v4(self.epoch, source.words().1 as u32),
-            false => class_of_v6(self.epoch, source),
-        } as u16)
+        lists::class(self.epoch, source)
     }
 
     #[inline(always)]
@@ -138,36 +128,6 @@ impl Tables for Gate {
     }
 }
 
-/// The lists of one set.
-struct ListsOf {
-    epoch: u32,
-}
-
-impl Lines for ListsOf {
-    #[inline(always)]
-    fn line(&self, index: u32) -> Option<&Line> {
-        let words = LISTS.get_value(self.epoch, &index)?;
-        // SAFETY: a line is its words, transparently, and the map holds lines at multiples of their size.
-        Some(unsafe { &*core::ptr::from_ref(words).cast::<Line>() })
-    }
-}
-
-/// Functions of their own, and global, so that the verifier checks them once and not again for every way there; two, because
-/// the stack is small.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn class_of_v4(epoch: u32, source: u32) -> u32 {
-    find_v4(&ListsOf { epoch: epoch & 1 }, source).0.into()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn class_of_v6(epoch: u32, source: *const Address) -> u32 {
-    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
-    match unsafe { source.as_ref() } {
-        Some(source) => find_v6(&ListsOf { epoch: epoch & 1 }, *source).0.into(),
-        None => 0,
-    }
 }
 
 #[inline(always)]

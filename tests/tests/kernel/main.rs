@@ -3,6 +3,7 @@
 mod cases;
 mod events;
 mod hits;
+mod lookup;
 mod maps;
 mod mutations;
 
