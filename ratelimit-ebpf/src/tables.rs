@@ -128,8 +128,6 @@ impl Tables for Gate {
     }
 }
 
-}
-
 #[inline(always)]
 fn cell(index: u32) -> Option<*mut u32> {
     let line = CELLS.get_ptr_mut(index / CELLS_PER_LINE as u32)?;
