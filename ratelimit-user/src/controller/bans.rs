@@ -170,7 +170,7 @@ impl Controller {
 
     /// What a ban would let pass all the same because it is allowed. Refuses a ban that would do nothing at all.
     fn check_allowed(&self, network: Network, services: &[String]) -> Result<Vec<String>, BanError> {
-        let allow = &self.effective.allow;
+        let (allow, lists) = (&self.effective.allow, self.allowing_around(network));
         let all = self.effective.services.iter().map(|service| &service.name);
         let concerned: Vec<&String> = all.filter(|name| services.is_empty() || services.contains(name)).collect();
         let around =
@@ -180,10 +180,27 @@ impl Controller {
             let remedy = self.remedy_of_allow(entry.network);
             return Err(BanError::Allowed { network, allowed: entry.network, remedy });
         }
+        for (list, allowed) in &lists {
+            if !concerned.is_empty() && concerned.iter().all(|name| list.services.includes(name)) {
+                let remedy = format!("take it out of the list {}, which allows it, first", list.name);
+                return Err(BanError::Allowed { network, allowed: *allowed, remedy });
+            }
+        }
         let mut spares: Vec<String> = open
             .iter()
             .map(|(name, entry)| format!("{name}: {network} lies in {}, which is allowed", entry.network))
             .collect();
+        for (list, allowed) in &lists {
+            let names: Vec<&str> =
+                concerned.iter().map(|name| name.as_str()).filter(|name| list.services.includes(name)).collect();
+            if !names.is_empty() {
+                spares.push(format!(
+                    "{}: {network} lies in {allowed}, which the list {} allows",
+                    names.join(", "),
+                    list.name
+                ));
+            }
+        }
         let is_inside = |entry: &&Entry| network.contains(entry.network) && entry.network != network;
         for entry in allow.iter().filter(is_inside) {
             let names: Vec<&str> =

@@ -275,6 +275,18 @@ impl Controller {
         lists.filter(weighs).flat_map(|list| self.matches(list, address, now_s)).collect()
     }
 
+    /// Lists in force that allow a network as a whole, each with the network of its own that holds it.
+    pub(super) fn allowing_around(&self, network: Network) -> Vec<(config::List, Network)> {
+        let now_s = seconds(SystemTime::now());
+        let allowing = self.roster.all().filter(|list| list.config.action == Action::Allow);
+        let holding = allowing.filter_map(|list| {
+            let networks = list.weight(now_s, self.effective.is_permit(&list.config.name))?;
+            let around = networks.around(network.address()).into_iter().find(|around| around.contains(network))?;
+            Some((list.config.clone(), around))
+        });
+        holding.collect()
+    }
+
     fn matches(&self, list: &List, address: IpAddr, now_s: u64) -> Vec<api::ListMatch> {
         let address = fold_address(address);
         let Some(good) = &list.good else { return Vec::new() };
