@@ -27,8 +27,8 @@ impl CarryOver {
         Ok(Self { older, carried })
     }
 
-    /// Carries over the rest, once nothing counts into the old maps any more. Returns what the lists of the old set stopped:
-    /// they may have other bits now, or be gone.
+    /// Carries over the rest, once nothing counts into the old maps any more. Returns what the lists of the old set
+    /// stopped: they may have other bits now, or be gone.
     pub fn finish(self, maps: &mut Maps) -> Result<ListHits, MapError> {
         wait_for_running_programs();
         let mut rest = tallies_that_stay(&self.older, &*maps.active_set()?)?;
