@@ -63,8 +63,8 @@ impl Event {
     }
 }
 
-/// A verdict in one word: the kernel's program hands it on in a register, and its verifier sees one number where it would
-/// follow every verdict by itself.
+/// A verdict in one word: the kernel's program hands it on in a register, and its verifier sees one number where it
+/// would follow every verdict by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome(pub u32);
 

@@ -47,8 +47,8 @@ fn handle(context: &XdpContext) -> u32 {
     }
 }
 
-/// Judges and counts. A function of its own, and global: the verifier checks it once and not again for every way through the
-/// parser. The only one on the way of most packets, because a call costs as much as parsing.
+/// Judges and counts. A function of its own, and global: the verifier checks it once and not again for every way through
+/// the parser. The only one on the way of most packets, because a call costs as much as parsing.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn settle(parsed: *const Parsed) -> u64 {

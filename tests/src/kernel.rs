@@ -208,7 +208,8 @@ impl Kernel {
         Ok(Tally { passed: sum(0), dropped: sum(1) })
     }
 
-    /// What each class of a set (0 or 1) stopped, where it stopped anything: which lists say it, how often, and when last.
+    /// What each class of a set (0 or 1) stopped, where it stopped anything: which lists say it, how often, and when
+    /// last.
     pub fn hits(&self, set: u32) -> Result<Vec<(u64, Hits)>> {
         let mut stopped = Vec::new();
         for class in (0..CLASSES as u16).map(ClassId) {

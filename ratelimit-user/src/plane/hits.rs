@@ -1,7 +1,7 @@
 //! What lists stopped, counted by class in the kernel and told by list here.
 //!
-//! A set counts from zero when it is put in force, and its last word is read once nothing counts into it any more: who adds
-//! up what sets that went out of force have counted loses nothing.
+//! A set counts from zero when it is put in force, and its last word is read once nothing counts into it any more: who
+//! adds up what sets that went out of force have counted loses nothing.
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ pub const LISTS: usize = u64::BITS as usize;
 
 /// What the lists of one set stopped, or would have where they observe.
 ///
-/// A block counts for every list that names its source, whichever of them is about the service. Where `all_packets` holds,
-/// packets of open connections count as well.
+/// A block counts for every list that names its source, whichever of them is about the service. Where `all_packets`
+/// holds, packets of open connections count as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListHits {
     of: [Hits; LISTS],

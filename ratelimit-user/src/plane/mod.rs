@@ -152,8 +152,8 @@ impl Plane {
         }
     }
 
-    /// Puts a set in force in the same maps. The layout must be the one the plane was raised with. Returns what the lists of
-    /// the set that went out of force stopped, by their bits in that set.
+    /// Puts a set in force in the same maps. The layout must be the one the plane was raised with. Returns what the lists
+    /// of the set that went out of force stopped, by their bits in that set.
     pub fn put_in_force(&mut self, compiled: Compiled) -> Result<ListHits, PlaneError> {
         Ok(self.maps.put_in_force(compiled)?)
     }
