@@ -1,4 +1,4 @@
-//! The maps, and what the decision sees of them. Nothing else touches a map.
+//! The maps, and what the decision sees of them. Nothing but this, `lists.rs` and `bans.rs` touches a map.
 
 use core::{
     cell::Cell,
