@@ -1,4 +1,4 @@
-//! What the decision sees of the maps. Nothing but this, [`bans`] and [`books`](crate::books) touches a map.
+//! What the decision sees of the maps. Nothing but this, [`lists`], [`bans`] and [`books`](crate::books) touches a map.
 
 use core::{
     cell::Cell,

@@ -156,10 +156,9 @@ impl Kernel {
             let key = BanKey::new(ban.network, ban.prefix);
             let forever = Ban { until_ns: u64::MAX, services: u64::from(ban.entry.blocked()), ..Ban::default() };
             self.bans.insert(bytemuck::cast::<_, [u64; 3]>(key), bytemuck::cast::<_, [u64; 4]>(forever), 0)?;
-            let bit = key.filter_bit();
             for line in key.filter_lines() {
                 let mut words = self.ban_filter.get(&line, 0)?;
-                words[(bit / 64) as usize] |= 1 << (bit % 64);
+                key.filter_bits().iter().for_each(|bit| words[(bit / 64) as usize] |= 1 << (bit % 64));
                 self.ban_filter.set(line, words, 0)?;
             }
         }

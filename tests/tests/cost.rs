@@ -54,7 +54,7 @@ fn a_million_sources_cost_more_than_one() -> Result<()> {
         let mut costs = Vec::new();
         for with in Comparison::ALL {
             for sources in sources {
-                let cost = harness.compare(with, &frame, sources.parse::<ipnet::IpNet>()?, PACKETS)?;
+                let cost = harness.compare(with, &frame, sources.parse::<IpNet>()?, PACKETS)?;
                 println!("{:10} {sources:18} {:6.1} ns", with.label(), cost.nanoseconds);
                 costs.push(cost.nanoseconds);
             }

@@ -182,7 +182,7 @@ mod tests {
             flood: Some(FloodReport {
                 packets: 1_000_000,
                 elapsed: Duration::from_secs(10),
-                work: Duration::from_secs(10),
+                work: Duration::from_secs(1),
                 mpps: 0.1,
             }),
             change: Change {
