@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ratelimit_common::ban::BanKey;
 use ratelimit_common::{Address, Family};
 use ratelimit_user::config::Network;
@@ -78,21 +78,6 @@ impl Parsed {
 
     pub fn sorted(self) -> Networks {
         Networks::new(self.v4, self.v6)
-    }
-
-    /// Parses one network a line.
-    pub fn parse(text: &str) -> Result<Self> {
-        let mut parsed = Self::default();
-        for line in text.lines() {
-            let (address, length) =
-                line.split_once('/').map_or((line, None), |(address, length)| (address, Some(length)));
-            let length = length.map(str::parse::<u8>).transpose().with_context(|| line.to_owned())?;
-            match address.parse::<IpAddr>().with_context(|| line.to_owned())? {
-                IpAddr::V4(v4) => parsed.v4.push(V4::new(v4.to_bits(), length.unwrap_or(32))),
-                IpAddr::V6(v6) => parsed.v6.push(V6::new(v6.to_bits(), length.unwrap_or(128))),
-            }
-        }
-        Ok(parsed)
     }
 }
 
@@ -181,6 +166,8 @@ fn positions<T>(networks: &[T], wanted: impl Fn(&T) -> bool) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use ratelimit_user::lists::format::{self, Reading};
+
     use super::*;
 
     #[test]
@@ -189,9 +176,8 @@ mod tests {
             let (corpus, again) = (Corpus::new(family, 2000), Corpus::new(family, 2000));
             assert_eq!(corpus.networks, again.networks);
             assert_eq!(corpus.networks.len(), 2000);
-            assert_eq!(Parsed::parse(&corpus.text()?)?.sorted(), corpus.networks);
+            assert_eq!(format::parse(corpus.text()?.as_bytes(), &Reading::default())?.networks, corpus.networks);
         }
-        assert!(Parsed::parse("192.0.2.1\nnonsense\n").is_err());
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ratelimit_common::Entry;
 use ratelimit_user::compile::{Compiled, compile};
 use ratelimit_user::config::{Config, List, Source};
@@ -17,14 +17,13 @@ use ratelimit_user::lists::{Networks, Weights, local};
 use ratelimit_user::machine::Machine;
 use ratelimit_user::plane::{Pins, Plan, Plane, list_map};
 
-use super::corpus::{Corpus, Parsed};
+use super::corpus::Corpus;
 use super::report::{Memory, Time};
 use crate::bench::judgement::Spread;
 use crate::bench::subject::MapSize;
 use crate::netns::{Bpffs, Scratch};
 
 pub(super) const PARSE: &str = "parse";
-pub(super) const SORT: &str = "sort";
 pub(super) const BUILD: &str = "build";
 pub(super) const FILL: &str = "fill";
 pub(super) const SWAP: &str = "swap";
@@ -106,28 +105,22 @@ pub(super) fn once(what: &'static str, corpus: &Corpus, ms: f64) -> Time {
     time(what, corpus, Spread::of(vec![ms]))
 }
 
-fn one_round(gate: &mut Gate, file: &Path) -> Result<[(&'static str, f64); 7]> {
+fn one_round(gate: &mut Gate, file: &Path) -> Result<[(&'static str, f64); 6]> {
     let (read, parse) = timed(|| read(file))?;
-    // Parsed in no order, so that what is counted from parsed entries on includes their sorting.
-    let parsed = Parsed::parse(&fs::read_to_string(file)?)?;
-    let (networks, sort) = timed(|| Ok(parsed.sorted()))?;
-    ensure!(*read.networks == networks, "{} reads otherwise than it was written", file.display());
-    drop(read);
-    let (table, build) = timed(|| build(&networks))?;
+    let (table, build) = timed(|| build(&read.networks))?;
     let (map, fill) = timed(|| Ok(list_map(&table)?))?;
     drop(map);
     let compiled = gate.around(table)?;
     // Fills a map again: it is the controller's own function.
     let (_, put) = timed(|| Ok(gate.plane.put_in_force(compiled)?))?;
-    let from_entries = sort + build + put;
+    let from_entries = build + put;
     Ok([
         (PARSE, parse),
-        (SORT, sort),
         (BUILD, build),
         (FILL, fill),
         (SWAP, put - fill),
         (FROM_ENTRIES, from_entries),
-        (FROM_FILE, parse + build + put),
+        (FROM_FILE, parse + from_entries),
     ])
 }
 
