@@ -13,6 +13,7 @@ use ratelimit_user::compile::{Compiled, compile};
 use ratelimit_user::config::{Burst, Config, Entry, EntryKind, Limit, Mode, Network, Period, Rate, Scope};
 use ratelimit_user::guard::NeverBlock;
 use ratelimit_user::layout::Layout;
+use ratelimit_user::lists::Weights;
 use ratelimit_user::machine::Machine;
 use serde::Serialize;
 
@@ -73,7 +74,7 @@ impl Subject {
         let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
         let machine = Machine { own_addresses, processors: processors as u32, ..Machine::default() };
         let never_block = NeverBlock::of(&machine, &[], &[]);
-        let (compiled, _) = compile(&config, &layout, &machine, &never_block, None)?;
+        let (compiled, _) = compile(&config, &layout, &machine, &never_block, &Weights::default(), None)?;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("CELLS", layout.lines)
             .load(objects::gate()?)
