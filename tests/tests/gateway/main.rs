@@ -12,4 +12,5 @@ mod profiles;
 mod refusals;
 mod scans;
 mod storm;
+mod swaps;
 mod tidy;
