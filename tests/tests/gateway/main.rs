@@ -4,6 +4,7 @@
 
 mod bans;
 mod changes;
+mod delivery;
 mod explain;
 mod families;
 mod flood;
