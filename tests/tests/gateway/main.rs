@@ -10,6 +10,7 @@ mod families;
 mod flood;
 mod gap;
 mod profiles;
+mod records;
 mod refusals;
 mod scans;
 mod storm;
