@@ -4,12 +4,15 @@
 
 mod bans;
 mod changes;
+mod delivery;
 mod explain;
 mod families;
 mod flood;
 mod gap;
 mod profiles;
+mod records;
 mod refusals;
 mod scans;
 mod storm;
+mod swaps;
 mod tidy;
