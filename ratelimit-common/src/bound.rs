@@ -25,3 +25,20 @@ pub fn opaque(value: u64) -> u64 {
 pub fn forgotten(value: u64) -> u64 {
     opaque(value.swap_bytes()).swap_bytes()
 }
+
+/// Both values. What is made of the second one afterwards is not made before the first one is there: LLVM otherwise
+/// begins everything at once, and keeps what it began on the stack.
+#[inline(always)]
+pub fn in_order(first: u32, second: u32) -> (u32, u32) {
+    #[cfg(target_arch = "bpf")]
+    {
+        let (mut first, mut second) = (u64::from(first), u64::from(second));
+        // SAFETY: copies a register onto itself.
+        unsafe {
+            core::arch::asm!("{0} = {0}", "{1} = {1}", inout(reg) first, inout(reg) second, options(pure, nomem, nostack));
+        }
+        (first as u32, second as u32)
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    (first, second)
+}

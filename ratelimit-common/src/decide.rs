@@ -20,7 +20,8 @@ pub struct Verdict {
     /// `None` where the frame belongs to no service of ours.
     pub service: Option<ServiceId>,
     pub mode: Mode,
-    /// What the lists say of the source, where they were asked.
+    /// What the lists say of the source, where they were asked, and the class by which they say it.
+    pub entry: Entry,
     pub class: ClassId,
     /// Whether a refusal is answered with a reset.
     pub resets: bool,
@@ -60,24 +61,24 @@ fn judge_for<T: Tables>(parsed: &Parsed, id: ServiceId, service: &Service, table
     if !is_new && !is_listed {
         return Judged::by_frame(parsed.reason);
     }
-    let class = if set.has_entries() { tables.class(parsed.source) } else { ClassId::NONE };
+    let class = if set.has_entries() { tables.class(&parsed.source) } else { ClassId::NONE };
     let entry = if class == ClassId::NONE { Entry::NONE } else { tables.entry(class) };
     if is_listed {
         let blocked = entry.blocks_all_packets(id) && !entry.trusts(id) && !entry.allows(id);
         let reason = if blocked { Reason::Blocked } else { Reason::Established };
-        return Judged { reason, class, ..Judged::by_frame(reason) };
+        return Judged { reason, entry, class, ..Judged::by_frame(reason) };
     }
-    let reason = judge_new(parsed.source, entry, id, service, tables);
+    let reason = judge_new(&parsed.source, entry, id, service, tables);
     // A list that observes refuses nobody; its mark is left on whoever everything else lets in.
     let observed = !reason.refuses() && reason != Reason::Trusted && entry.observes(id) && !entry.allows(id);
     let reason = if observed { Reason::Blocked } else { reason };
     let resets = reason == Reason::Restricted && set.resets(id) && can_be_answered(parsed);
-    Judged { reason, class, observed, resets }
+    Judged { reason, entry, class, observed, resets }
 }
 
 /// Judges a new connection: trusted? restricted? blocked or banned, unless allowed? within its limits?
 #[inline(always)]
-fn judge_new<T: Tables>(source: Address, entry: Entry, id: ServiceId, service: &Service, tables: &T) -> Reason {
+fn judge_new<T: Tables>(source: &Address, entry: Entry, id: ServiceId, service: &Service, tables: &T) -> Reason {
     if entry.trusts(id) {
         return Reason::Trusted;
     }
@@ -93,7 +94,7 @@ fn judge_new<T: Tables>(source: Address, entry: Entry, id: ServiceId, service: &
         }
     }
     let now = tables.secret().ticks(tables.now());
-    if let Err(over) = admit(tables, service, source, now) {
+    if let Err(over) = admit(tables, service, *source, now) {
         return over;
     }
     match over_service_limit(tables, id, service, now) {
@@ -106,6 +107,7 @@ fn judge_new<T: Tables>(source: Address, entry: Entry, id: ServiceId, service: &
 #[derive(Clone, Copy)]
 struct Judged {
     reason: Reason,
+    entry: Entry,
     class: ClassId,
     observed: bool,
     resets: bool,
@@ -114,13 +116,13 @@ struct Judged {
 impl Judged {
     #[inline(always)]
     const fn by_frame(reason: Reason) -> Self {
-        Self { reason, class: ClassId::NONE, observed: false, resets: false }
+        Self { reason, entry: Entry::NONE, class: ClassId::NONE, observed: false, resets: false }
     }
 
     #[inline(always)]
     fn in_mode(self, mode: Mode, service: Option<ServiceId>) -> Verdict {
-        let Self { reason, class, observed, resets } = self;
-        Verdict { reason, service, mode: if observed { Mode::Observe } else { mode }, class, resets }
+        let Self { reason, entry, class, observed, resets } = self;
+        Verdict { reason, service, mode: if observed { Mode::Observe } else { mode }, entry, class, resets }
     }
 }
 
@@ -132,5 +134,11 @@ impl Verdict {
             Action::Drop if self.resets => Action::Reset,
             other => other,
         }
+    }
+
+    /// The class by which it was blocked, or would be where that is only observed.
+    #[inline(always)]
+    pub fn blocked_by(&self) -> Option<ClassId> {
+        (self.reason == Reason::Blocked).then_some(self.class)
     }
 }

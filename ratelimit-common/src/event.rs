@@ -6,6 +6,7 @@ use crate::{
     address::{Address, Family},
     decide::Verdict,
     limit::Moment,
+    lookup::{CLASSES, ClassId},
     parse::Parsed,
     reason::{Action, Mode, Reason},
     set::{SERVICES, ServiceId},
@@ -62,7 +63,8 @@ impl Event {
     }
 }
 
-/// A verdict in one word, which the functions of the kernel's program can hand on.
+/// A verdict in one word: the kernel's program hands it on in a register, and its verifier sees one number where it
+/// would follow every verdict by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome(pub u32);
 
@@ -71,9 +73,6 @@ const RESETS: u8 = 2;
 const IS_SAMPLED: u8 = 4;
 
 impl Outcome {
-    /// There was nothing to judge by.
-    pub const UNJUDGED: Self = Self(u32::MAX);
-
     #[inline(always)]
     pub fn of(verdict: Verdict) -> Self {
         let action = match verdict.action() {
@@ -123,6 +122,32 @@ impl Outcome {
 pub struct Tally {
     pub passed: u64,
     pub dropped: u64,
+}
+
+/// What the lists of a class stopped, or would have where they observe.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Hits {
+    pub hits: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC`; 0 if nothing was stopped yet.
+    pub last_hit_ns: u64,
+}
+
+impl Hits {
+    /// Both together.
+    pub const fn and(self, other: Self) -> Self {
+        let last_hit_ns = if self.last_hit_ns > other.last_hit_ns { self.last_hit_ns } else { other.last_hit_ns };
+        Self { hits: self.hits.saturating_add(other.hits), last_hit_ns }
+    }
+}
+
+/// Places of classes, of both sets.
+pub const CLASS_PLACES: usize = 2 * CLASSES;
+
+/// The place of a class of a set (0 or 1) in the tables that hold both sets.
+#[inline(always)]
+pub const fn place_of_class(set: u32, class: ClassId) -> u32 {
+    set * CLASSES as u32 + class.0 as u32
 }
 
 /// Size of the table of tallies.

@@ -19,7 +19,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::Address,
-    bound::{forgotten, opaque},
+    bound::{forgotten, in_order, opaque},
 };
 
 /// Bytes of a line, and words of it.
@@ -163,13 +163,19 @@ fn look_up_v4<L: Lines + ?Sized>(lines: &L, source: u32) -> Option<u16> {
     })
 }
 
+/// Octets of a leaf that are compared at once; more of them do not fit beside each other on the kernel's stack.
+const AT_ONCE: u32 = 8;
+
 /// The class of an octet in a leaf of `N` segments that begins at a byte of a line.
 #[inline(always)]
-fn segment<const N: usize>(line: &Line, at: u32, octet: u32) -> u16 {
+fn segment<const N: usize>(line: &Line, mut at: u32, octet: u32) -> u16 {
     let mut index = 0;
     // Without a branch: one for each segment that begins at the octet or before.
     for start in 0..N as u32 - 1 {
         index += (octet + 256 - u32::from(line.byte(at + start))) >> 8;
+        if start % AT_ONCE == AT_ONCE - 1 {
+            (index, at) = in_order(index, at);
+        }
     }
     line.half((at + N as u32 - 1) / 2 + index)
 }

@@ -13,11 +13,11 @@ pub trait Tables {
     /// The configuration in force, the same one throughout a decision.
     fn set(&self) -> &Set;
     /// The class of a source in the lists of the set in force.
-    fn class(&self, source: Address) -> ClassId;
+    fn class(&self, source: &Address) -> ClassId;
     /// What a class says.
     fn entry(&self, class: ClassId) -> Entry;
     /// Whether a ban of a source, or of a network around it, is about a service and not over yet.
-    fn is_banned(&self, source: Address, service: ServiceId) -> bool;
+    fn is_banned(&self, source: &Address, service: ServiceId) -> bool;
     /// The key under which sources are spread over the cells.
     fn secret(&self) -> &Secret;
     /// The time; asked only for new connections, because a clock costs more than the parser.

@@ -25,8 +25,7 @@ impl Filter {
     }
 
     fn add(&mut self, ban: &BanKey) {
-        let bit = ban.filter_bit();
-        for line in ban.filter_lines() {
+        for (line, bit) in ban.filter_lines().flat_map(|line| ban.filter_bits().map(|bit| (line, bit))) {
             self.0[line as usize][bit as usize / 64] |= 1 << (bit % 64);
         }
     }
@@ -114,5 +113,5 @@ fn the_filter_of_a_million_bans_lets_few_others_through() {
         candidates(source).any(|key| key.is_in(&filter.0[filter_line(source) as usize]))
     });
     let one_in = f64::from(tries) / shown.count() as f64;
-    assert!((10.5..12.5).contains(&one_in), "one miss in {one_in:.1}, ban.rs says 11");
+    assert!((250.0..700.0).contains(&one_in), "one miss in {one_in:.1}, ban.rs says some hundred");
 }

@@ -51,7 +51,7 @@ impl Tables for Host {
         &self.set
     }
 
-    fn class(&self, _: Address) -> ClassId {
+    fn class(&self, _: &Address) -> ClassId {
         ClassId::NONE
     }
 
@@ -59,7 +59,7 @@ impl Tables for Host {
         Entry::NONE
     }
 
-    fn is_banned(&self, _: Address, _: ServiceId) -> bool {
+    fn is_banned(&self, _: &Address, _: ServiceId) -> bool {
         false
     }
 

@@ -5,20 +5,20 @@
 #![expect(internal_features, reason = "the stable atomics have no read-modify-write on the BPF target")]
 
 mod bans;
+mod books;
+mod lists;
 mod packet;
 mod reply;
 mod tables;
 
 use aya_ebpf::{
-    bindings::{
-        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
-        xdp_md,
-    },
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     macros::xdp,
     programs::XdpContext,
 };
+use books::{Books, Settled};
 use packet::Packet;
-use ratelimit_common::{Action, Parsed, event::Outcome, judge, parse};
+use ratelimit_common::{Action, Parsed, judge, parse};
 use tables::Gate;
 
 /// For drivers that receive a frame in one piece.
@@ -36,43 +36,26 @@ pub fn gate_frags(context: XdpContext) -> u32 {
 #[inline(always)]
 fn handle(context: &XdpContext) -> u32 {
     let parsed = parse(&Packet::new(context));
-    match settle(context.ctx, &parsed, judged(&parsed)) {
-        XDP_TX if reply::reset(context.ctx, &parsed) => XDP_TX,
-        XDP_TX => XDP_DROP,
-        other => other,
+    let settled = Settled(settle(&parsed));
+    if settled.is_told() {
+        books::send_event(context.ctx, &parsed, settled.outcome());
+    }
+    match settled.action() {
+        Action::Pass => XDP_PASS,
+        Action::Reset if reply::reset(context.ctx, &parsed) => XDP_TX,
+        Action::Drop | Action::Reset => XDP_DROP,
     }
 }
 
-/// Judges. This and [`settle`] are functions of their own, and global: the verifier checks them once and not again for
-/// every way through the parser, and each has the stack for itself.
+/// Judges and counts. A function of its own, and global: the verifier checks it once and not again for every way through
+/// the parser. The only one on the way of most packets, because a call costs as much as parsing.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judged(parsed: *const Parsed) -> u32 {
+extern "C" fn settle(parsed: *const Parsed) -> u64 {
     // SAFETY: `handle` passes a reference; the verifier asks for the comparison with null.
     match (unsafe { parsed.as_ref() }, Gate::open()) {
-        (Some(parsed), Some(gate)) => Outcome::of(judge(parsed, &gate)).0,
-        _ => Outcome::UNJUDGED.0,
-    }
-}
-
-/// Counts what was judged, and says what is to be done: `XDP_TX` if the frame is to be answered.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn settle(context: *mut xdp_md, parsed: *const Parsed, outcome: u32) -> u32 {
-    let outcome = Outcome(outcome);
-    // SAFETY: `handle` passes a reference; the verifier asks for the comparison with null.
-    let (Some(parsed), Some(gate), false) = (unsafe { parsed.as_ref() }, Gate::open(), outcome == Outcome::UNJUDGED)
-    else {
-        return XDP_PASS;
-    };
-    let action = outcome.action();
-    gate.count(parsed, outcome, action);
-    gate.sample(parsed, outcome, context);
-    match action {
-        Action::Pass => XDP_PASS,
-        Action::Drop => XDP_DROP,
-        Action::Reset if gate.spend_reset() => XDP_TX,
-        Action::Reset => XDP_DROP,
+        (Some(parsed), Some(gate)) => Books::of(&gate, judge(parsed, &gate)).settle(parsed).0,
+        _ => Settled::NOTHING.0,
     }
 }
 

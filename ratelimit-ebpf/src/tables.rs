@@ -1,4 +1,4 @@
-//! The maps, and what the decision sees of them. Nothing else touches a map.
+//! What the decision sees of the maps. Nothing but this, [`lists`], [`bans`] and [`books`](crate::books) touches a map.
 
 use core::{
     cell::Cell,
@@ -6,69 +6,35 @@ use core::{
 };
 
 use aya_ebpf::{
-    Global,
-    bindings::xdp_md,
-    btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf},
+    btf_maps::{Array, PerCpuArray},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
-    programs::XdpContext,
 };
-use aya_log_ebpf::warn;
 use ratelimit_common::{
-    Action, Address, Entry, Event, Moment, Parsed, Reason, SERVICES, Secret, ServiceId, Set, Tables,
+    Address, ClassId, Entry, Moment, SERVICES, Secret, ServiceId, Set, Tables,
     bound::opaque,
-    event::{Outcome, TALLIES, Tally},
-    lookup::{CLASSES, ClassId, LINE_WORDS, Line, Lines, find_v4, find_v6},
-    map::{CELLS_PER_LINE, DEFAULT_LINES, EVENT_BUFFER_BYTES, INNER_MAP, MMAPABLE},
+    event::{CLASS_PLACES, place_of_class},
+    map::{CELLS_PER_LINE, DEFAULT_LINES, MMAPABLE},
 };
 
-use crate::bans;
+use crate::{bans, lists};
 
 /// Which of the two sets is in force: the lowest bit.
 #[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
 static SETS: Array<Set, 2> = Array::new();
-/// The networks of all lists, of each set. The controller makes tables of any size and puts them here.
-///
-/// The type of a line's words, because Linux 6.1 takes a table made without type information for another kind than one of
-/// structs.
-#[btf_map]
-static LISTS: ArrayOfMaps<Array<[u64; LINE_WORDS], 1, { MMAPABLE | INNER_MAP }>, 2> = ArrayOfMaps::new();
 /// What the classes of each set say.
 #[btf_map]
-static ENTRIES: Array<Entry, { 2 * CLASSES }> = Array::new();
+static ENTRIES: Array<Entry, CLASS_PLACES> = Array::new();
 #[btf_map]
 static SECRET: Array<Secret, 1> = Array::new();
 /// The limiter's cells, in lines; the controller chooses how many.
 #[btf_map]
 static CELLS: Array<[u32; CELLS_PER_LINE], DEFAULT_LINES, MMAPABLE> = Array::new();
-#[btf_map]
-static TALLIES_OF: PerCpuArray<Tally, TALLIES> = PerCpuArray::new();
 /// Connections each service admitted on this processor.
 #[btf_map]
 static ADMITTED: PerCpuArray<[u32; SERVICES], 1> = PerCpuArray::new();
-#[btf_map]
-static EVENTS: RingBuf<Event, EVENT_BUFFER_BYTES> = RingBuf::new();
-/// Until when each reason has used up its events on this processor.
-#[btf_map]
-static EVENTS_SPENT: PerCpuArray<[u64; REASONS], 1> = PerCpuArray::new();
-
-/// Until when the resets of this processor are used up.
-#[btf_map]
-static RESETS_SPENT: PerCpuArray<u64, 1> = PerCpuArray::new();
-
-/// Whether events are sampled at all.
-#[unsafe(no_mangle)]
-static SAMPLE_EVENTS: Global<u8> = Global::new(1);
-/// Whether a full event buffer is reported through aya-log.
-#[unsafe(no_mangle)]
-static LOG_DIAGNOSTICS: Global<u8> = Global::new(0);
-
-/// Places for reasons: a power of two, so that a mask shows the verifier the bound.
-const REASONS: usize = Reason::COUNT.next_power_of_two();
-/// Events of one reason, or resets, that a quiet processor may send at once.
-const BURST: u64 = 16;
 
 /// One run's view of the maps: the epoch is read once, the clock at most once.
 pub struct Gate {
@@ -85,67 +51,18 @@ impl Gate {
         Some(Self { epoch, set: SETS.get(epoch)?, secret: SECRET.get(0)?, now: Cell::new(0) })
     }
 
-    #[inline(always)]
-    pub fn count(&self, parsed: &Parsed, outcome: Outcome, action: Action) {
-        if let Some(tally) = TALLIES_OF.get_ptr_mut(outcome.tally_index(parsed.family)) {
-            // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-            let tally = unsafe { &mut *tally };
-            match action {
-                Action::Pass => tally.passed += 1,
-                Action::Drop | Action::Reset => tally.dropped += 1,
-            }
-        }
-    }
-
     /// The place of a class of the set in force in the tables that hold both sets.
     #[inline(always)]
-    fn place_of(&self, class: ClassId) -> u32 {
-        self.epoch * CLASSES as u32 + u32::from(class.0)
-    }
-
-    /// Whether there is a reset to spare: at any flood rate at most one an interval.
-    #[inline(always)]
-    pub fn spend_reset(&self) -> bool {
-        let Some(spent) = RESETS_SPENT.get_ptr_mut(0) else {
-            return false;
-        };
-        // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-        spend(unsafe { &mut *spent }, self.now().0, self.set.reset_interval_ns)
-    }
-
-    /// Sends an event if the reason has one to spare: at any flood rate at most one an interval.
-    #[inline(always)]
-    pub fn sample(&self, parsed: &Parsed, outcome: Outcome, context: *mut xdp_md) {
-        if !outcome.is_sampled() || SAMPLE_EVENTS.load() == 0 || self.set.event_interval_ns == 0 {
-            return;
-        }
-        let now = self.now().0;
-        if !self.spend_event(outcome.reason(), now) {
-            return;
-        }
-        send_event(context, parsed, outcome.0, now);
-    }
-
-    #[inline(always)]
-    fn spend_event(&self, reason: u8, now: u64) -> bool {
-        let Some(spent) = EVENTS_SPENT.get_ptr_mut(0) else {
-            return false;
-        };
-        // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-        let spent = unsafe { &mut (&mut *spent)[opaque(reason.into()) as usize % REASONS] };
-        spend(spent, now, self.set.event_interval_ns)
+    pub fn place_of(&self, class: ClassId) -> u32 {
+        place_of_class(self.epoch, class)
     }
 }
 
-/// Takes one of what comes once an interval, [`BURST`] of them at once after a pause.
+/// Nanoseconds of the coarse clock.
 #[inline(always)]
-fn spend(spent: &mut u64, now: u64, interval_ns: u64) -> bool {
-    let start = (*spent).max(now);
-    if start - now > (BURST - 1) * interval_ns {
-        return false;
-    }
-    *spent = start + interval_ns;
-    true
+pub fn clock_ns() -> u64 {
+    // SAFETY: the helper takes nothing and has no precondition.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 impl Tables for Gate {
@@ -155,11 +72,8 @@ impl Tables for Gate {
     }
 
     #[inline(always)]
-    fn class(&self, source: Address) -> ClassId {
-        ClassId(match source.is_v4() {
-            true => class_of_v4(self.epoch, source.words().1 as u32),
-            false => class_of_v6(self.epoch, &source),
-        } as u16)
+    fn class(&self, source: &Address) -> ClassId {
+        lists::class(self.epoch, source)
     }
 
     #[inline(always)]
@@ -168,8 +82,8 @@ impl Tables for Gate {
     }
 
     #[inline(always)]
-    fn is_banned(&self, source: Address, service: ServiceId) -> bool {
-        bans::stop(&source, service.bit(), self.now().0)
+    fn is_banned(&self, source: &Address, service: ServiceId) -> bool {
+        bans::stop(source, service.bit(), self.now().0)
     }
 
     #[inline(always)]
@@ -180,8 +94,7 @@ impl Tables for Gate {
     #[inline(always)]
     fn now(&self) -> Moment {
         if self.now.get() == 0 {
-            // SAFETY: the helper takes nothing and has no precondition.
-            self.now.set(unsafe { bpf_ktime_get_coarse_ns() });
+            self.now.set(clock_ns());
         }
         Moment(self.now.get())
     }
@@ -212,59 +125,6 @@ impl Tables for Gate {
         let count = &mut counts[opaque(service.index() as u64) as usize % SERVICES];
         *count = count.wrapping_add(1);
         *count
-    }
-}
-
-/// A function of its own, and global: an event is built on its stack, not on that of the judge.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn send_event(context: *mut xdp_md, parsed: *const Parsed, outcome: u32, now_ns: u64) -> u32 {
-    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
-    let Some(parsed) = (unsafe { parsed.as_ref() }) else {
-        return 0;
-    };
-    let context = &XdpContext::new(context);
-    match EVENTS.reserve(0) {
-        Some(mut slot) => {
-            let interface = context.ingress_ifindex() as u32;
-            slot.write(Event::new(parsed, Outcome(outcome), Moment(now_ns), interface));
-            slot.submit(0);
-        }
-        None if LOG_DIAGNOSTICS.load() != 0 => warn!(context, "the event buffer is full, an event is lost"),
-        None => {}
-    }
-    0
-}
-
-/// The lists of one set.
-struct ListsOf {
-    epoch: u32,
-}
-
-impl Lines for ListsOf {
-    #[inline(always)]
-    fn line(&self, index: u32) -> Option<&Line> {
-        let words = LISTS.get_value(self.epoch, &index)?;
-        // SAFETY: a line is its words, transparently, and the map holds lines at multiples of their size.
-        Some(unsafe { &*core::ptr::from_ref(words).cast::<Line>() })
-    }
-}
-
-/// Functions of their own, and global, so that the verifier checks them once and not again for every way there; two, because
-/// the stack is small.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn class_of_v4(epoch: u32, source: u32) -> u32 {
-    find_v4(&ListsOf { epoch: epoch & 1 }, source).0.into()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn class_of_v6(epoch: u32, source: *const Address) -> u32 {
-    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
-    match unsafe { source.as_ref() } {
-        Some(source) => find_v6(&ListsOf { epoch: epoch & 1 }, *source).0.into(),
-        None => 0,
     }
 }
 

@@ -112,6 +112,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
             _ = tick.tick() => on_controller(controller, "ending what has run out", Controller::expire).await,
             _ = minute.tick() => {
                 on_controller(controller, "following the machine", Controller::follow_machine).await;
+                on_controller(controller, "writing down what lists have stopped", Controller::note_list_hits).await;
                 let controller = Arc::clone(controller);
                 // Nobody waits for it.
                 drop(tokio::task::spawn_blocking(move || note_hits(&controller)));

@@ -77,7 +77,7 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/limits/{service}", put(set_limit).delete(reset_limit))
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
         .route("/v1/bans", get(bans).post(ban).delete(unban))
-        .route("/v1/lists", get(async |shared| ask(shared, |controller| Ok(controller.list_views())).await))
+        .route("/v1/lists", get(async |shared| ask(shared, |controller| controller.list_views()).await))
         .route("/v1/lists/test", get(test_lists))
         .route("/v1/lists/refresh", post(async |shared, query| order_lists(shared, query, JobKind::Ask).await))
         .route("/v1/lists/accept", post(async |shared, query| order_lists(shared, query, JobKind::Accept).await))

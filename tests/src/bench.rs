@@ -10,12 +10,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cost::{Comparison, Harness};
 
+mod judgement;
+pub mod lists;
 mod report;
 mod scenario;
 mod subject;
 
+pub use judgement::Judgement;
 use report::Figure;
-pub use report::{Judgement, Report};
+pub use report::Report;
 use scenario::{Program, Scenario};
 use subject::{Setup, Subject};
 

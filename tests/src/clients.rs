@@ -87,11 +87,28 @@ impl Client {
     pub fn converse(&self, conversation: Conversation) -> Result<Completed, Failure> {
         let start = Instant::now();
         let mut stage = Stage::Connect;
-        self.attempt(conversation, start, &mut stage).map_err(|cause| Failure {
-            stage,
-            elapsed: start.elapsed(),
-            cause,
-        })
+        self.attempt(conversation, start, &mut stage).map_err(|cause| failure(stage, start, cause))
+    }
+
+    /// Delivers a message over SMTP, and does something in the middle of it, while the server waits for the rest.
+    pub fn deliver(&self, amid: impl FnOnce()) -> Result<Completed, Failure> {
+        let start = Instant::now();
+        let mut stage = Stage::Connect;
+        self.attempt_delivery(start, &mut stage, amid).map_err(|cause| failure(stage, start, cause))
+    }
+
+    fn attempt_delivery(&self, start: Instant, stage: &mut Stage, amid: impl FnOnce()) -> Result<Completed, Cause> {
+        let stream = self.connect()?;
+        let connect = start.elapsed();
+        let mut dialogue = Dialogue { reader: BufReader::new(stream), deadline: start + self.timeout, stage };
+        envelope(&mut dialogue)?;
+        dialogue.say(&message("The first half."))?;
+        amid();
+        // Many packets, so that it is not one alone that gets through.
+        (0..REST_LINES).try_for_each(|number| dialogue.say(&format!("Line {number} of the second half.")))?;
+        dialogue.smtp(".", "250")?;
+        quit(&mut dialogue)?;
+        Ok(Completed { connect, total: start.elapsed() })
     }
 
     fn attempt(&self, conversation: Conversation, start: Instant, stage: &mut Stage) -> Result<Completed, Cause> {
@@ -118,7 +135,21 @@ impl Client {
     }
 }
 
+/// Lines of a message after its pause.
+const REST_LINES: usize = 500;
+
+fn failure(stage: Stage, start: Instant, cause: Cause) -> Failure {
+    Failure { stage, elapsed: start.elapsed(), cause }
+}
+
 fn smtp(dialogue: &mut Dialogue) -> Result<(), Cause> {
+    envelope(dialogue)?;
+    dialogue.smtp(&format!("{}\r\n.", message("Hello.")), "250")?;
+    quit(dialogue)
+}
+
+/// Everything up to the message.
+fn envelope(dialogue: &mut Dialogue) -> Result<(), Cause> {
     dialogue.enter(Stage::Greeting);
     dialogue.smtp_reply("220")?;
     dialogue.smtp("EHLO client.example.test", "250")?;
@@ -126,9 +157,15 @@ fn smtp(dialogue: &mut Dialogue) -> Result<(), Cause> {
     dialogue.smtp("MAIL FROM:<sender@client.example.test>", "250")?;
     dialogue.smtp(&format!("RCPT TO:<{USER}>"), "250")?;
     dialogue.enter(Stage::Message);
-    dialogue.smtp("DATA", "354")?;
-    dialogue
-        .smtp(&format!("From: sender@client.example.test\r\nTo: {USER}\r\nSubject: lab\r\n\r\nHello.\r\n."), "250")?;
+    dialogue.smtp("DATA", "354")
+}
+
+/// Its header and first line, without the end of that.
+fn message(line: &str) -> String {
+    format!("From: sender@client.example.test\r\nTo: {USER}\r\nSubject: lab\r\n\r\n{line}")
+}
+
+fn quit(dialogue: &mut Dialogue) -> Result<(), Cause> {
     dialogue.enter(Stage::Quit);
     dialogue.smtp("QUIT", "221")
 }

@@ -9,11 +9,13 @@ use aya::maps::{Array, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
+use ratelimit_common::Address;
 
 use crate::flood;
 use crate::layout::Drawing;
 use crate::objects;
 use crate::parking::Parking;
+use crate::shared;
 
 // SAFETY: repr(C), integers only, no padding.
 unsafe impl aya::Pod for Drawing {}
@@ -41,6 +43,26 @@ impl Comparison {
     }
 }
 
+/// Most samples a harness can hold: 16 MiB.
+pub const SAMPLES: u32 = 1 << 20;
+/// Sources that the comparison with an LRU_HASH remembers.
+const LRU_SOURCES: u32 = 1 << 20;
+
+/// Where the packets of a measurement claim to come from.
+#[derive(Debug, Clone, Copy)]
+pub enum Sources {
+    /// A random address of a network.
+    Random(IpNet),
+    /// So many of the samples, one after another.
+    Samples(u32),
+}
+
+impl From<IpNet> for Sources {
+    fn from(network: IpNet) -> Self {
+        Self::Random(network)
+    }
+}
+
 /// Runs any XDP program without multi-buffer support.
 #[derive(Debug)]
 pub struct Harness {
@@ -58,7 +80,7 @@ pub struct Cost {
 
 impl Harness {
     pub fn new() -> Result<Self> {
-        let mut ebpf = objects::load_lab_for_comparison()?;
+        let mut ebpf = objects::load_lab_sized(&[("SOURCES", LRU_SOURCES), ("SAMPLES", SAMPLES)])?;
         for name in ["harness"].into_iter().chain(Comparison::ALL.map(Comparison::label)) {
             let program: &mut Xdp = ebpf.program_mut(name).context("not in the lab's object")?.try_into()?;
             program.load()?;
@@ -68,22 +90,33 @@ impl Harness {
         Ok(Self { ebpf, _parking: parking })
     }
 
-    pub fn compare(&mut self, with: Comparison, frame: &[u8], sources: IpNet, packets: u32) -> Result<Cost> {
+    /// Says which addresses [`Sources::Samples`] are.
+    pub fn put_samples(&mut self, samples: &[Address]) -> Result<()> {
+        let words: Vec<[u64; 2]> = samples.iter().map(|sample| sample.words().into()).collect();
+        shared::put(&self.ebpf, "SAMPLES", &words)
+    }
+
+    pub fn compare(
+        &mut self,
+        with: Comparison,
+        frame: &[u8],
+        sources: impl Into<Sources>,
+        packets: u32,
+    ) -> Result<Cost> {
         let program: &Xdp = self.ebpf.program(with.label()).context("not in the lab's object")?.try_into()?;
         let program = program.fd()?.try_clone()?;
         self.measure(&program, frame, sources, packets)
     }
 
-    /// Judges `packets` copies of a frame, each from a random address of `sources`.
-    pub fn measure(&mut self, program: &ProgramFd, frame: &[u8], sources: IpNet, packets: u32) -> Result<Cost> {
-        let (offset, v4) = flood::source_offset(frame)?;
-        ensure!(matches!(sources, IpNet::V4(_)) == v4, "{sources} is not of the frame's family");
-        let drawing = Drawing {
-            network: flood::network(sources),
-            random: flood::seed(),
-            source_at: offset as u32,
-            family: if v4 { 4 } else { 6 },
-        };
+    /// Judges `packets` copies of a frame, each from another one of `sources`.
+    pub fn measure(
+        &mut self,
+        program: &ProgramFd,
+        frame: &[u8],
+        sources: impl Into<Sources>,
+        packets: u32,
+    ) -> Result<Cost> {
+        let drawing = drawing(frame, sources.into())?;
         let mut map: Array<_, Drawing> = self.ebpf.map_mut("DRAWING").context("not in the lab's object")?.try_into()?;
         map.set(0, drawing, 0)?;
         let mut subject: ProgramArray<_> =
@@ -99,7 +132,23 @@ impl Harness {
     }
 }
 
+fn drawing(frame: &[u8], sources: Sources) -> Result<Drawing> {
+    let (offset, v4) = flood::source_offset(frame)?;
+    let (network, samples) = match sources {
+        Sources::Random(network) => {
+            ensure!(matches!(network, IpNet::V4(_)) == v4, "{network} is not of the frame's family");
+            (flood::network(network), 0)
+        }
+        Sources::Samples(count) => {
+            ensure!((1..=SAMPLES).contains(&count), "{count} samples; 1 to {SAMPLES} are possible");
+            (Default::default(), count)
+        }
+    };
+    let (source_at, family) = (offset as u32, if v4 { 4 } else { 6 });
+    Ok(Drawing { network, random: flood::seed(), source_at, family, samples, next_sample: 0 })
+}
+
 /// Of this thread: what others take from it meanwhile does not count.
-fn processor_time() -> Result<Duration> {
+pub(crate) fn processor_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }

@@ -1,4 +1,5 @@
-//! A publisher of lists that misbehaves as a test wants: an HTTP/1.1 server inside a namespace, one request a connection.
+//! A publisher of lists that misbehaves as a test wants: an HTTP/1.1 server inside a namespace, one request a
+//! connection.
 
 mod answer;
 mod authority;

@@ -18,8 +18,9 @@ use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use nix::net::if_::if_nametoindex;
 
+use crate::cost::processor_time;
 use crate::layout::{Plan, Progress};
-use crate::{enter::enter, objects, parking::Parking};
+use crate::{enter::enter, objects, parking::Parking, shared};
 
 mod plan;
 
@@ -111,7 +112,7 @@ impl Flood {
     }
 
     fn run(&self, generator: &Generator, control: &Control) -> Result<FloodReport> {
-        let start = Instant::now();
+        let (start, work) = (Instant::now(), processor_time()?);
         let mut pace = Pace::new(self.rate);
         let mut packets = 0;
         while packets < self.max_packets && start.elapsed() < self.max_time && !control.stop.load(Ordering::Relaxed) {
@@ -125,7 +126,7 @@ impl Flood {
             ensure!(packets > before, "the generator sends nothing");
             control.sent.store(packets, Ordering::Relaxed);
         }
-        Ok(FloodReport::new(packets, start.elapsed()))
+        Ok(FloodReport::new(packets, start.elapsed(), processor_time()? - work))
     }
 }
 
@@ -179,13 +180,15 @@ pub struct FloodReport {
     /// Handed to the interface; the receiving end may have dropped some for want of room in its queue.
     pub packets: u64,
     pub elapsed: Duration,
+    /// Of the thread that sent, and with it of the receiving end as far as it received at once.
+    pub work: Duration,
     /// Million packets per second.
     pub mpps: f64,
 }
 
 impl FloodReport {
-    fn new(packets: u64, elapsed: Duration) -> Self {
-        Self { packets, elapsed, mpps: packets as f64 / elapsed.as_secs_f64().max(1e-9) / 1e6 }
+    fn new(packets: u64, elapsed: Duration, work: Duration) -> Self {
+        Self { packets, elapsed, work, mpps: packets as f64 / elapsed.as_secs_f64().max(1e-9) / 1e6 }
     }
 }
 
@@ -203,7 +206,11 @@ impl Generator {
     fn load(flood: &Flood) -> Result<Self> {
         let pattern = flood.pattern.as_ref().context("a flood needs sources")?;
         ensure!(flood.rate != Some(0), "a flood of no packets a second");
-        let mut ebpf = objects::load_lab()?;
+        let samples: Vec<[u64; 2]> = pattern.sampled().iter().map(|sample| sample.words().into()).collect();
+        let mut ebpf = objects::load_lab_sized(&[("SAMPLES", samples.len().max(1) as u32)])?;
+        if !samples.is_empty() {
+            shared::put(&ebpf, "SAMPLES", &samples)?;
+        }
         let mut plan: Array<_, Plan> = ebpf.map_mut("FLOOD_PLAN").context("not in the lab's object")?.try_into()?;
         plan.set(0, plan::plan(&flood.template, pattern)?, 0)?;
         let mut progress: Array<_, Progress> =

@@ -20,10 +20,12 @@ use crate::template::Syn;
 
 mod answers;
 mod counters;
+mod list_file;
 mod listener;
 
 pub use answers::{Answer, Answers, Heard};
 pub use counters::{Counters, Moved, Place, Row, dropped, passed};
+pub use list_file::ListFile;
 pub use listener::Listener;
 
 /// The gateway's interface, and the one that everybody else is behind.

@@ -13,9 +13,9 @@ use aya::{
 };
 use nix::time::{ClockId, clock_gettime};
 use ratelimit_common::{
-    Action, Entry, Event, Secret, Set,
+    Action, ClassId, Entry, Event, Secret, Set,
     ban::{Ban, BanKey, FilterLine},
-    event::{TALLIES, Tally},
+    event::{Hits, TALLIES, Tally, place_of_class},
     lookup::CLASSES,
     map::CELLS_PER_LINE,
 };
@@ -97,6 +97,7 @@ pub struct Kernel {
     secret: Array<MapData, [u8; size_of::<Secret>()]>,
     cells: Cells,
     tallies: PerCpuArray<MapData, [u64; 2]>,
+    hits: PerCpuArray<MapData, [u64; 2]>,
     events: RingBuf<MapData>,
 }
 
@@ -128,6 +129,7 @@ impl Kernel {
                 other => bail!("the cells are {other:?}"),
             },
             tallies: take("TALLIES_OF")?.try_into()?,
+            hits: take("CLASS_HITS")?.try_into()?,
             events: take("EVENTS")?.try_into()?,
             ebpf,
         };
@@ -154,10 +156,9 @@ impl Kernel {
             let key = BanKey::new(ban.network, ban.prefix);
             let forever = Ban { until_ns: u64::MAX, services: u64::from(ban.entry.blocked()), ..Ban::default() };
             self.bans.insert(bytemuck::cast::<_, [u64; 3]>(key), bytemuck::cast::<_, [u64; 4]>(forever), 0)?;
-            let bit = key.filter_bit();
             for line in key.filter_lines() {
                 let mut words = self.ban_filter.get(&line, 0)?;
-                words[(bit / 64) as usize] |= 1 << (bit % 64);
+                key.filter_bits().iter().for_each(|bit| words[(bit / 64) as usize] |= 1 << (bit % 64));
                 self.ban_filter.set(line, words, 0)?;
             }
         }
@@ -204,6 +205,23 @@ impl Kernel {
         let values = self.tallies.get(&index, 0)?;
         let sum = |column: usize| values.iter().map(|value| value[column]).sum();
         Ok(Tally { passed: sum(0), dropped: sum(1) })
+    }
+
+    /// What each class of a set (0 or 1) stopped, where it stopped anything: which lists say it, how often, and when
+    /// last.
+    pub fn hits(&self, set: u32) -> Result<Vec<(u64, Hits)>> {
+        let mut stopped = Vec::new();
+        for class in (0..CLASSES as u16).map(ClassId) {
+            let place = place_of_class(set, class);
+            let of_processors = self.hits.get(&place, 0)?;
+            let one = |[hits, last_hit_ns]: &[u64; 2]| Hits { hits: *hits, last_hit_ns: *last_hit_ns };
+            let hits = of_processors.iter().map(one).fold(Hits::default(), Hits::and);
+            if hits != Hits::default() {
+                let entry: Entry = bytemuck::cast(self.entries.get(&place, 0)?);
+                stopped.push((entry.lists(), hits));
+            }
+        }
+        Ok(stopped)
     }
 
     pub fn tallies(&self) -> Result<Vec<Tally>> {

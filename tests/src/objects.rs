@@ -15,16 +15,17 @@ pub fn lab() -> Result<&'static [u8]> {
 
 /// The lab's programs with their maps, none of them loaded yet.
 pub(crate) fn load_lab() -> Result<Ebpf> {
+    load_lab_sized(&[])
+}
+
+/// The same with some maps of another size.
+pub(crate) fn load_lab_sized(entries: &[(&'static str, u32)]) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
     // Only a comparison fills this table; at its full size it takes a hundred megabytes.
-    load(EbpfLoader::new().map_max_entries("SOURCES", 1024))
-}
-
-/// The same with the table of the comparison at its full size.
-pub(crate) fn load_lab_for_comparison() -> Result<Ebpf> {
-    load(&mut EbpfLoader::new())
-}
-
-fn load(loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
+    loader.map_max_entries("SOURCES", 1024);
+    for (map, entries) in entries {
+        loader.map_max_entries(map, *entries);
+    }
     loader.load(lab()?).context("cannot load the lab's BPF object")
 }
 

@@ -43,14 +43,21 @@ impl Receiver {
 
     /// What `count` saw until now.
     pub fn counts(&self) -> Result<Counts> {
-        let map = self.ebpf.map("COUNTS").context("not in the lab's object")?;
-        let map: PerCpuArray<_, Counts> = map.try_into()?;
-        let mut total = Counts::default();
-        for one in map.get(&0, 0)?.iter() {
-            total.tcp_v4 += one.tcp_v4;
-            total.tcp_v6 += one.tcp_v6;
-            total.other += one.other;
-        }
-        Ok(total)
+        counts(&self.ebpf)
     }
+}
+
+/// What the lab's programs counted, all processors together.
+pub(crate) fn counts(ebpf: &Ebpf) -> Result<Counts> {
+    let map = ebpf.map("COUNTS").context("not in the lab's object")?;
+    let map: PerCpuArray<_, Counts> = map.try_into()?;
+    let mut total = Counts::default();
+    for one in map.get(&0, 0)?.iter() {
+        total.tcp_v4 += one.tcp_v4;
+        total.tcp_v6 += one.tcp_v6;
+        total.other += one.other;
+        total.listed += one.listed;
+        total.unlisted += one.unlisted;
+    }
+    Ok(total)
 }

@@ -87,8 +87,8 @@ impl Tables for HostTables {
     }
 
     /// Counted from 1 in the order of the entries: a model of its own, with classes of its own.
-    fn class(&self, source: Address) -> ClassId {
-        let containing = self.entries.iter().enumerate().filter(|(_, entry)| entry.contains(source));
+    fn class(&self, source: &Address) -> ClassId {
+        let containing = self.entries.iter().enumerate().filter(|(_, entry)| entry.contains(*source));
         let longest = containing.max_by_key(|(_, entry)| entry.prefix);
         longest.map_or(ClassId::NONE, |(index, _)| ClassId(index as u16 + 1))
     }
@@ -98,8 +98,8 @@ impl Tables for HostTables {
         index.and_then(|index| self.entries.get(index)).map_or(Entry::NONE, |compiled| compiled.entry)
     }
 
-    fn is_banned(&self, source: Address, service: ServiceId) -> bool {
-        self.bans.iter().any(|ban| ban.contains(source) && ban.entry.blocks(service))
+    fn is_banned(&self, source: &Address, service: ServiceId) -> bool {
+        self.bans.iter().any(|ban| ban.contains(*source) && ban.entry.blocks(service))
     }
 
     fn secret(&self) -> &Secret {

@@ -2,8 +2,13 @@
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
-use ratelimit_tests::cost::{Comparison, Harness};
+use ratelimit_common::ban::BanKey;
+use ratelimit_common::{Address, Entry};
+use ratelimit_tests::cost::{Comparison, Harness, Sources};
+use ratelimit_tests::look_up::{LookUp, Way};
 use ratelimit_tests::template::Syn;
+use ratelimit_user::lists::table::{self, Layer};
+use ratelimit_user::lists::{Networks, V4, V6};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -49,13 +54,47 @@ fn a_million_sources_cost_more_than_one() -> Result<()> {
         let mut costs = Vec::new();
         for with in Comparison::ALL {
             for sources in sources {
-                let cost = harness.compare(with, &frame, sources.parse()?, PACKETS)?;
+                let cost = harness.compare(with, &frame, sources.parse::<IpNet>()?, PACKETS)?;
                 println!("{:10} {sources:18} {:6.1} ns", with.label(), cost.nanoseconds);
                 costs.push(cost.nanoseconds);
             }
         }
         ensure!(costs[0] < costs[4], "parsing costs nothing");
         ensure!(costs[8] < costs[11], "a table of a million costs nothing");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_way_of_looking_up_finds_what_is_listed_and_nothing_else() -> Result<()> {
+    let v6 = |low: u64| Address::from_words(0x2001_0db8_0077_0000, low);
+    let (host_v4, host_v6) = (Address::from_v4(0xc633_6401), v6(1));
+    let networks = Networks::new(
+        vec![V4::new(0xc633_6401, 32), V4::new(0xcb00_7100, 24)],
+        vec![V6::new(0x2001_0db8_0077_0000_0000_0000_0000_0001, 128)],
+    );
+    let mut look_up = LookUp::load(networks.len())?;
+    look_up.put_table(&table::build(&[Layer { networks: &networks, says: Entry::new(0, 0, 1), shields: false }])?)?;
+    look_up.put_trie(&networks)?;
+    look_up.put_hosts(&networks)?;
+    look_up.put_bans(&[
+        BanKey::new(host_v4, 128),
+        BanKey::new(Address::from_v4(0xcb00_7100), 120),
+        BanKey::new(host_v6, 128),
+    ])?;
+    let mut harness = Harness::new()?;
+    for way in Way::ALL {
+        let program = look_up.program(way)?;
+        let mut dropped = |destination: &str, source: Address| -> Result<bool> {
+            harness.put_samples(&[source])?;
+            let cost = harness.measure(&program, &syn(destination, 25)?, Sources::Samples(1), 10)?;
+            Ok(cost.action == XDP_DROP)
+        };
+        ensure!(dropped("192.0.2.2", host_v4)? && dropped("2001:db8::2", host_v6)?, "{way:?} finds no host");
+        ensure!(!dropped("192.0.2.2", Address::from_v4(0xc633_6402))?, "{way:?} finds who is not listed");
+        ensure!(!dropped("2001:db8::2", v6(2))?, "{way:?} finds who is not listed");
+        let in_network = dropped("192.0.2.2", Address::from_v4(0xcb00_7137))?;
+        ensure!(in_network == (way != Way::Hash), "{way:?}: {in_network} inside a network");
     }
     Ok(())
 }

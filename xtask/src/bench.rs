@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which benchmark: gate
+    /// Which benchmark: gate or lists
     name: OsString,
     /// Print the figures as JSON
     #[arg(long)]

@@ -40,9 +40,12 @@ pub const GATEWAY: Tree = Tree {
         "dovecot-pop3d",
         "hping3",
         "iproute2",
+        "ipset",
+        "iptables",
         "libio-socket-inet6-perl", // swaks over IPv6
         "libnet-ssleay-perl",      // swaks --tls
         "mount",
+        "nftables",
         "nmap",
         "openssl",
         "postfix",
@@ -60,6 +63,9 @@ pub const GATEWAY: Tree = Tree {
         "usr/lib/dovecot/pop3",
         "usr/sbin/dovecot",
         "usr/sbin/hping3",
+        "usr/sbin/ipset",
+        "usr/sbin/iptables-legacy",
+        "usr/sbin/nft",
         "usr/sbin/postfix",
     ],
     left_out: &[],

@@ -61,7 +61,7 @@ pub enum BanError {
          it comes into force at the next start unless `ratelimit unban` ends it",
         crate::describe(source)
     )]
-    HalfDone { network: Network, source: MapError, undo: StoreError },
+    HalfDone { network: Network, source: MapError, undo: Box<StoreError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -116,7 +116,7 @@ impl Book {
         };
         Err(match undone {
             Ok(()) => BanError::Kernel { network, source },
-            Err(undo) => BanError::HalfDone { network, source, undo },
+            Err(undo) => BanError::HalfDone { network, source, undo: Box::new(undo) },
         })
     }
 

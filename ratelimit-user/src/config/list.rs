@@ -213,10 +213,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// A URL without what may be secret in it: password, query.
+/// A URL without what may be secret in it: user, password, query.
 fn masked(url: &Url) -> String {
     let mut url = url.clone();
-    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if has_user && (url.set_username("***").is_err() || url.set_password(None).is_err()) {
         return format!("{}://…", url.scheme());
     }
     if url.query().is_some() {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bans that are struck out or read at once; the controller does other work in between.
-const AT_ONCE: usize = 20_000;
+const AT_ONCE: usize = 4_000;
 /// Runs of the program that began before a reading and ended after it are read again: none lasts that long.
 const LONGEST_RUN_NS: u64 = 1_000_000_000;
 
@@ -81,10 +81,7 @@ impl Controller {
         let (maps, layout) = (self.plane.maps_mut().bans_mut(), &self.layout);
         let banned = self.bans.ban(record, |book| tell(maps, book, layout, &[network]));
         if let Err(error) = banned {
-            // What the kernel has taken of it goes too.
-            if let Err(error) = self.tell_kernel(&[network]) {
-                tracing::warn!(%network, "{error}");
-            }
+            self.repair(&[network]);
             return Err(refusal(error));
         }
         tracing::info!(%network, until = answer.ban.until, "banned by command");
@@ -105,8 +102,9 @@ impl Controller {
         let networks: Vec<Network> = ids.iter().map(|(network, _)| *network).collect();
         let ended = self.bans.remove(&ids).map_err(anyhow::Error::from)?;
         if let Err(error) = self.tell_kernel(&networks) {
-            // They are in force still: what is not in the book could not be ended.
+            // What is in force and not in the book could not be ended by a second attempt.
             self.bans.put_back(ended).map_err(anyhow::Error::from)?;
+            self.repair(&networks);
             return Err(error.into());
         }
         if let (Some(network), Some(time)) = (request.network, request.protect) {
@@ -172,7 +170,7 @@ impl Controller {
 
     /// What a ban would let pass all the same because it is allowed. Refuses a ban that would do nothing at all.
     fn check_allowed(&self, network: Network, services: &[String]) -> Result<Vec<String>, BanError> {
-        let allow = &self.effective.allow;
+        let (allow, lists) = (&self.effective.allow, self.allowing_around(network));
         let all = self.effective.services.iter().map(|service| &service.name);
         let concerned: Vec<&String> = all.filter(|name| services.is_empty() || services.contains(name)).collect();
         let around =
@@ -182,10 +180,27 @@ impl Controller {
             let remedy = self.remedy_of_allow(entry.network);
             return Err(BanError::Allowed { network, allowed: entry.network, remedy });
         }
+        for (list, allowed) in &lists {
+            if !concerned.is_empty() && concerned.iter().all(|name| list.services.includes(name)) {
+                let remedy = format!("take it out of the list {}, which allows it, first", list.name);
+                return Err(BanError::Allowed { network, allowed: *allowed, remedy });
+            }
+        }
         let mut spares: Vec<String> = open
             .iter()
             .map(|(name, entry)| format!("{name}: {network} lies in {}, which is allowed", entry.network))
             .collect();
+        for (list, allowed) in &lists {
+            let names: Vec<&str> =
+                concerned.iter().map(|name| name.as_str()).filter(|name| list.services.includes(name)).collect();
+            if !names.is_empty() {
+                spares.push(format!(
+                    "{}: {network} lies in {allowed}, which the list {} allows",
+                    names.join(", "),
+                    list.name
+                ));
+            }
+        }
         let is_inside = |entry: &&Entry| network.contains(entry.network) && entry.network != network;
         for entry in allow.iter().filter(is_inside) {
             let names: Vec<&str> =
@@ -216,6 +231,13 @@ impl Controller {
             }
         }
         Ok(self.bans.note_hits(&counted).map_err(anyhow::Error::from)?)
+    }
+
+    /// After a change that failed half-way and was undone in the book: what the kernel has taken of it goes too.
+    fn repair(&mut self, networks: &[Network]) {
+        if let Err(error) = self.tell_kernel(networks) {
+            tracing::warn!("the kernel holds other bans than the book until the next start: {error:#}");
+        }
     }
 
     fn tell_kernel(&mut self, networks: &[Network]) -> anyhow::Result<()> {

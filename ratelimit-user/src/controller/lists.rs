@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::SystemTime};
 
-use super::{Controller, Rejection, answer::rfc3339, services_of};
+use super::{Controller, Rejection, answer::rfc3339, hits::Count, services_of};
 use crate::{
     api,
     changes::seconds,
@@ -201,16 +201,16 @@ impl Controller {
         self.roster.all().filter_map(warning).collect()
     }
 
-    pub fn list_views(&self) -> Vec<api::ListView> {
+    pub fn list_views(&self) -> Result<Vec<api::ListView>, Rejection> {
         let now_s = seconds(SystemTime::now());
-        self.roster.all().map(|list| self.list_view(list, now_s)).collect()
+        let live = self.plane.maps().list_hits().map_err(anyhow::Error::from)?;
+        Ok(self.roster.all().map(|list| self.list_view(list, self.hits.of(&list.config.name, &live), now_s)).collect())
     }
 
-    fn list_view(&self, list: &List, now_s: u64) -> api::ListView {
+    fn list_view(&self, list: &List, stopped: Count, now_s: u64) -> api::ListView {
         let config = &list.config;
         let good = list.good.as_ref();
         let read = good.map(|good| &good.read);
-        let (hits, last_hit_s) = self.hits.of(&config.name);
         api::ListView {
             name: config.name.clone(),
             preset: config.preset.map(|preset| preset.to_string()),
@@ -238,8 +238,8 @@ impl Controller {
                 seen: candidate.seen_s.iter().map(|at| rfc3339(*at)).collect(),
             }),
             notices: read.map_or(Vec::new(), |read| read.notices.clone()),
-            hits,
-            last_hit: last_hit_s.map(rfc3339),
+            hits: stopped.hits,
+            last_hit: stopped.last_s.map(rfc3339),
         }
     }
 
@@ -285,6 +285,18 @@ impl Controller {
         let lists = self.roster.all().filter(concerns);
         let weighs = |list: &&List| self.list_state(list, now_s) == api::ListState::InForce;
         lists.filter(weighs).flat_map(|list| self.matches(list, address, now_s)).collect()
+    }
+
+    /// Lists in force that allow a network as a whole, each with the network of its own that holds it.
+    pub(super) fn allowing_around(&self, network: Network) -> Vec<(config::List, Network)> {
+        let now_s = seconds(SystemTime::now());
+        let allowing = self.roster.all().filter(|list| list.config.action == Action::Allow);
+        let holding = allowing.filter_map(|list| {
+            let networks = list.weight(now_s, self.effective.is_permit(&list.config.name))?;
+            let around = networks.around(network.address()).into_iter().find(|around| around.contains(network))?;
+            Some((list.config.clone(), around))
+        });
+        holding.collect()
     }
 
     fn matches(&self, list: &List, address: IpAddr, now_s: u64) -> Vec<api::ListMatch> {

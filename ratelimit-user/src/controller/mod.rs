@@ -294,13 +294,17 @@ impl Controller {
             Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
                 self.plane = plane;
                 self.plane_changed.send_replace(());
+                self.plane.hits_before().clone()
             })
         };
-        if let Err(error) = put {
-            if is_changed {
-                self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+        match put {
+            Ok(ended) => self.hits.begin(&ended, &effective),
+            Err(error) => {
+                if is_changed {
+                    self.changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
+                }
+                return Err(anyhow::Error::from(error).into());
             }
-            return Err(anyhow::Error::from(error).into());
         }
         let set = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);

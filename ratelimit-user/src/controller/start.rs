@@ -86,13 +86,14 @@ impl Controller {
         let never_block = NeverBlock::of(&machine, &book.peers(SystemTime::now()), &effective.never_block);
         spare(&mut book, &never_block)?;
         let now_s = seconds(SystemTime::now());
-        let hits = Hits::open(&paths.state);
         let roster = Roster::open(&effective, &paths.state, now_s)?;
         let weights = roster.weights(&effective, now_s);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
         let told = now();
         let bans = in_kernel(&book, &layout);
         let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans })?;
+        let mut hits = Hits::open(&paths.state);
+        hits.begin(plane.hits_before(), &effective);
         let set = Arc::from(plane.maps().active_set()?);
         Ok(Self {
             options,

@@ -19,7 +19,21 @@ impl Networks {
     /// fewest networks are left that make up the rest; none is ever wider than it was.
     #[must_use]
     pub fn without(&self, others: &Self) -> Self {
-        Self::new(cut(self.v4(), &holes(others.v4())), cut(self.v6(), &holes(others.v6())))
+        self.cut(others, usize::MAX)
+    }
+
+    /// The same, unless more than `most` networks are left: a hundred for every single address that is cut out of a
+    /// wide network of IPv6.
+    #[must_use]
+    pub fn without_within(&self, others: &Self, most: usize) -> Option<Self> {
+        let left = self.cut(others, most.saturating_add(1));
+        (left.len() <= most).then_some(left)
+    }
+
+    fn cut(&self, others: &Self, enough: usize) -> Self {
+        let v4 = cut(self.v4(), &holes(others.v4()), enough);
+        let v6 = cut(self.v6(), &holes(others.v6()), enough);
+        Self::new(v4, v6)
     }
 
     #[must_use]
@@ -78,14 +92,15 @@ fn met<'h, A: Number>(holes: &'h [Span<A>], passed: &mut usize, span: Span<A>) -
     &ahead[..ahead.partition_point(|hole| hole.first() <= span.last())]
 }
 
-/// What is left of sorted networks without holes, which lie apart and in order.
-fn cut<P: Prefix>(networks: &[P], holes: &[Span<P::Number>]) -> Vec<P> {
-    let mut left = Vec::with_capacity(networks.len());
+/// What is left of sorted networks without holes, which lie apart and in order. Stops when it is enough.
+fn cut<P: Prefix>(networks: &[P], holes: &[Span<P::Number>], enough: usize) -> Vec<P> {
+    let mut left = Vec::with_capacity(networks.len().min(enough));
     let mut passed = 0;
     for network in networks {
+        let room = enough - left.len();
         match met(holes, &mut passed, network.span()) {
-            [] => left.push(*network),
-            holes => left.extend(network.span().without(holes).flat_map(Span::networks::<P>)),
+            [] => left.extend(Some(*network).filter(|_| room > 0)),
+            holes => left.extend(network.span().without(holes).flat_map(Span::networks::<P>).take(room)),
         }
     }
     left

@@ -35,8 +35,8 @@ pub struct Validators {
 }
 
 impl Content {
-    /// SHA-256 in 64 hexadecimal digits, of all pieces in order, each behind its length: where one piece ends and the next
-    /// begins counts, names do not.
+    /// SHA-256 in 64 hexadecimal digits, of all pieces in order, each behind its length: where one piece ends and the
+    /// next begins counts, names do not.
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
         for piece in &self.pieces {

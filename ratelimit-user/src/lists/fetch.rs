@@ -81,8 +81,8 @@ impl Fetcher {
         }
     }
 
-    /// Fetches what is at a URL. `known` is sent along if it is of this URL; `progress` is told the bytes that came and, if
-    /// the server says it, how many there will be.
+    /// Fetches what is at a URL. `known` is sent along if it is of this URL; `progress` is told the bytes that came
+    /// and, if the server says it, how many there will be.
     pub async fn fetch(
         &self,
         url: &Url,
@@ -134,7 +134,7 @@ impl Fetcher {
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .no_proxy()
-            // A server may close what it answered on at any time: a redirect to it goes through a connection of its own.
+            // A server may close what it answered on at any time: a redirect to it gets a connection of its own.
             .pool_max_idle_per_host(0)
             .connect_timeout(self.limits.connect)
     }
@@ -147,7 +147,7 @@ impl Fetcher {
         name: &str,
         known: Option<&Validators>,
     ) -> Result<Response, FetchError> {
-        // What the publisher keeps is what is kept here: a list that is published compressed is unpacked where it is read.
+        // What the publisher keeps is kept here: a list that is published compressed is unpacked where it is read.
         let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         for (header, value) in known.into_iter().flat_map(conditions) {
             request = request.header(header, value);

@@ -1,8 +1,8 @@
 //! The last good copy of every list, on disk: what is in force when a restart finds the network down.
 //!
-//! A copy is two files. `LIST.DIGEST` holds the bytes and is written first; `LIST.json` says what they are and names their
-//! digest, and is replaced last and as a whole. So a crash leaves the old copy or the new one, and at most a file that
-//! nothing names, which goes when the shelf is opened. A copy that waits to be accepted lies beside, under
+//! A copy is two files. `LIST.DIGEST` holds the bytes and is written first; `LIST.json` says what they are and names
+//! their digest, and is replaced last and as a whole. So a crash leaves the old copy or the new one, and at most a file
+//! that nothing names, which goes when the shelf is opened. A copy that waits to be accepted lies beside, under
 //! `LIST.candidate.json`.
 
 mod disk;

@@ -146,8 +146,9 @@ impl std::fmt::Debug for BanMaps {
 
 /// The words of the filter and the bits in them that stand for a ban.
 fn bits(key: &BanKey) -> impl Iterator<Item = (usize, u64)> + use<> {
-    let bit = key.filter_bit();
-    key.filter_lines().map(move |line| (line as usize * FILTER_WORDS + bit as usize / 64, 1 << (bit % 64)))
+    let bits = key.filter_bits();
+    let of_line = move |line: u32| bits.map(|bit| (line as usize * FILTER_WORDS + bit as usize / 64, 1 << (bit % 64)));
+    key.filter_lines().flat_map(of_line)
 }
 
 /// The filter, mapped into memory.

@@ -9,7 +9,7 @@ use ratelimit_common::{
     event::{Tally, tally_index},
 };
 
-use super::{Maps, Plan};
+use super::{ListHits, Maps, Plan, maps::wait_for_running_programs};
 
 /// The counters of a gate that is being replaced. It counts on until its program has been replaced everywhere,
 /// so they are carried over twice: at first all, in the end what came in the meantime.
@@ -29,15 +29,17 @@ impl CarryOver {
     }
 
     /// Carries over the rest, once nothing counts into the old maps any more; of bans what they stopped beyond what is
-    /// known of them.
-    pub fn finish(self, maps: &mut Maps, known: &[(BanKey, Ban)]) -> Result<(), MapError> {
+    /// known of them. Returns what the lists of the old set stopped: they may have other bits now, or be gone.
+    pub fn finish(self, maps: &mut Maps, known: &[(BanKey, Ban)]) -> Result<ListHits, MapError> {
+        wait_for_running_programs();
         let mut rest = tallies_that_stay(&self.older, &*maps.active_set()?)?;
         for (rest, carried) in rest.iter_mut().zip(&self.carried) {
             rest.passed = rest.passed.saturating_sub(carried.passed);
             rest.dropped = rest.dropped.saturating_sub(carried.dropped);
         }
         maps.add_tallies(&rest)?;
-        maps.bans_mut().add_hits(self.older.bans(), known)
+        maps.bans_mut().add_hits(self.older.bans(), known)?;
+        self.older.list_hits()
     }
 }
 

@@ -31,6 +31,11 @@ impl<'a> LiveTables<'a> {
             now: now(),
         })
     }
+
+    /// The lists that name the source, one bit each; see [`Entry::lists`].
+    pub fn lists(&self) -> u64 {
+        self.entry.lists()
+    }
 }
 
 impl Tables for LiveTables<'_> {
@@ -38,7 +43,7 @@ impl Tables for LiveTables<'_> {
         &self.set
     }
 
-    fn class(&self, _source: Address) -> ClassId {
+    fn class(&self, _source: &Address) -> ClassId {
         self.class
     }
 
@@ -46,7 +51,7 @@ impl Tables for LiveTables<'_> {
         self.entry
     }
 
-    fn is_banned(&self, _source: Address, service: ServiceId) -> bool {
+    fn is_banned(&self, _source: &Address, service: ServiceId) -> bool {
         let stops = |ban: &Ban| ban.until_ns > self.now.0 && ban.services & u64::from(service.bit()) != 0;
         self.bans.iter().any(stops)
     }

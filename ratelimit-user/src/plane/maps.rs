@@ -6,13 +6,14 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray
 use ratelimit_common::{
     Address, Entry, SERVICES, Secret, Set,
     ban::{self, Ban, BanKey},
-    event::{TALLIES, Tally},
+    event::{CLASS_PLACES, Hits, TALLIES, Tally, place_of_class},
     lookup::{CLASSES, ClassId, find},
 };
 
 use super::{
     bans::BanMaps,
     cells::Cells,
+    hits::{HitCounters, ListHits},
     lists::{self, SharedLines},
     wire::Wire,
 };
@@ -27,6 +28,7 @@ pub struct Maps {
     bans: BanMaps,
     secret: Array<MapData, Wire<Secret>>,
     tallies: PerCpuArray<MapData, Wire<Tally>>,
+    hits: HitCounters,
     cells: Cells,
     lines: u32,
 }
@@ -44,6 +46,7 @@ impl Maps {
             bans: BanMaps::open(plane)?,
             secret: Array::try_from(Map::Array(map("SECRET")?))?,
             tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
+            hits: HitCounters::open(plane)?,
             cells: Cells::map(&cells, lines).map_err(MapError::IoError)?,
             lines,
         })
@@ -92,7 +95,7 @@ impl Maps {
 
     /// What a class of the set in force says.
     pub fn entry(&self, class: ClassId) -> Result<Entry, MapError> {
-        Ok(self.entries.get(&place(self.epoch()?, class.0), 0)?.0)
+        Ok(self.entries.get(&place_of_class(self.epoch()?, class), 0)?.0)
     }
 
     /// The bans that a source is under, those that are over included.
@@ -109,19 +112,33 @@ impl Maps {
     }
 
     /// Fills the set that is not in force, then flips: all of it becomes visible at once. Without a table the one in
-    /// force stays.
-    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), MapError> {
+    /// force stays. Returns what the lists of the set that went out of force stopped, by their bits in that set.
+    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<ListHits, MapError> {
         let Compiled { mut set, table } = compiled;
         let active = self.epoch()?;
         let inactive = active ^ 1;
         let before = self.sets.get(&active, 0)?.0;
         set.generation = before.generation + 1;
+        self.hits.clear(inactive, classes_of(&self.sets.get(&inactive, 0)?.0))?;
         let lists = self.put_table(inactive, table.as_ref(), &mut set, &before)?;
         self.sets.set(inactive, wire(&*set), 0)?;
         self.epoch.set(0, inactive, 0)?;
         wait_for_running_programs();
         // What a table held is free once neither set refers to it; the kernel frees it on its own time.
-        self.lists.set(active, &lists, 0)
+        self.lists.set(active, &lists, 0)?;
+        self.hits_of(active, &before)
+    }
+
+    /// What the lists of the set in force stopped since then, by their bits in it.
+    pub fn list_hits(&self) -> Result<ListHits, MapError> {
+        let epoch = self.epoch()?;
+        self.hits_of(epoch, &self.sets.get(&epoch, 0)?.0)
+    }
+
+    fn hits_of(&self, epoch: u32, set: &Set) -> Result<ListHits, MapError> {
+        let entry = |class: ClassId| Ok((class, self.entries.get(&place_of_class(epoch, class), 0)?.0));
+        let classes = classes_of(set).map(entry).collect::<Result<Vec<_>, MapError>>()?;
+        self.hits.by_list(epoch, classes.into_iter())
     }
 
     /// Puts a table, or the one in force, into a set that is not.
@@ -137,13 +154,14 @@ impl Maps {
             None => {
                 let active = inactive ^ 1;
                 set.entries = before.entries;
-                let classes = (0..before.classes as u16).map(|class| Ok(self.entries.get(&place(active, class), 0)?.0));
+                let classes =
+                    classes_of(before).map(|class| Ok(self.entries.get(&place_of_class(active, class), 0)?.0));
                 (self.lists.get(&active, 0)?, classes.collect::<Result<_, MapError>>()?)
             }
         };
         set.classes = classes.len() as u32;
-        for (class, entry) in (0..CLASSES as u16).zip(classes) {
-            self.entries.set(place(inactive, class), Wire(entry), 0)?;
+        for (class, entry) in classes_of(set).zip(classes) {
+            self.entries.set(place_of_class(inactive, class), Wire(entry), 0)?;
         }
         self.lists.set(inactive, &lists, 0)?;
         Ok(lists)
@@ -187,9 +205,9 @@ impl Maps {
     }
 }
 
-/// The place of a class in the tables that hold both sets.
-const fn place(set: u32, class: u16) -> u32 {
-    set * CLASSES as u32 + class as u32
+/// The classes of a set.
+fn classes_of(set: &Set) -> impl Iterator<Item = ClassId> + use<> {
+    (0..set.classes.min(CLASSES as u32) as u16).map(ClassId)
 }
 
 impl std::fmt::Debug for Maps {
@@ -209,13 +227,14 @@ pub fn shapes_match(plane: &Path, lines: u32) -> bool {
         ("EPOCH", Array, word, word, 1),
         ("SETS", Array, word, size_of::<Set>(), 2),
         ("LISTS", ArrayOfMaps, word, word, 2),
-        ("ENTRIES", Array, word, size_of::<Entry>(), 2 * CLASSES),
+        ("ENTRIES", Array, word, size_of::<Entry>(), CLASS_PLACES),
         ("BANS", Hash, size_of::<BanKey>(), size_of::<Ban>(), ban::MAX_BANS),
         ("BAN_FILTER", Array, word, size_of::<ban::FilterLine>(), ban::FILTER_LINES),
         ("BAN_COUNT", Array, word, size_of::<u64>(), 1),
         ("SECRET", Array, word, size_of::<Secret>(), 1),
         ("CELLS", Array, word, line, lines as usize),
         ("TALLIES_OF", PerCpuArray, word, size_of::<Tally>(), TALLIES),
+        ("CLASS_HITS", PerCpuArray, word, size_of::<Hits>(), CLASS_PLACES),
         ("ADMITTED", PerCpuArray, word, word * SERVICES, 1),
         ("EVENTS", RingBuf, 0, 0, map::EVENT_BUFFER_BYTES),
         ("EVENTS_SPENT", PerCpuArray, word, spent, 1),
@@ -238,7 +257,7 @@ fn wire<T>(value: &T) -> &Wire<T> {
 }
 
 /// Returns when every program run that may have read the old epoch is over.
-fn wait_for_running_programs() {
+pub(super) fn wait_for_running_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // MEMBARRIER_CMD_GLOBAL waits for an RCU grace period, and XDP programs run inside RCU read sections.
     // SAFETY: takes three integers and touches no memory of ours.

@@ -4,6 +4,7 @@ mod bans;
 mod batch;
 mod carry;
 mod cells;
+mod hits;
 mod lists;
 mod live;
 mod maps;
@@ -37,6 +38,7 @@ use crate::{
 pub use bans::{BanMaps, BanReader};
 use carry::CarryOver;
 pub use cells::Cells;
+pub use hits::{LISTS, ListHits};
 pub use lists::make as list_map;
 pub use live::LiveTables;
 pub use maps::Maps;
@@ -73,6 +75,7 @@ pub struct Plane {
     maps: Maps,
     attached: Vec<Attached>,
     programs: Ebpf,
+    hits_before: ListHits,
 }
 
 /// What a plane is raised from.
@@ -109,6 +112,7 @@ impl Plane {
         let mut programs = load(&directory, plan.layout.lines)?;
         let mut maps = Maps::open(&directory)?;
         let mut carried = None;
+        let mut hits_before = ListHits::default();
         if kept.is_none() {
             maps.put_secret(new_secret()?)?;
             carried = before.map(|older| CarryOver::begin(&pins.plane(older), &mut maps, &plan));
@@ -117,7 +121,7 @@ impl Plane {
         // What cannot be attached must change nothing: maps that are in use get their contents last.
         let attached = match kept {
             Some(_) => attach_all(&mut programs, pins, plan.interfaces).and_then(|attached| {
-                maps.put_in_force(plan.compiled)?;
+                hits_before = maps.put_in_force(plan.compiled)?;
                 Ok(attached)
             }),
             None => {
@@ -125,13 +129,17 @@ impl Plane {
                 attach_all(&mut programs, pins, plan.interfaces)
             }
         };
-        if let Some(Err(error)) = carried.map(|carried| carried?.finish(&mut maps, plan.bans)) {
-            tracing::warn!(error = %crate::describe(&error), "counters of the replaced gate are lost");
+        match carried.map(|carried| carried?.finish(&mut maps, plan.bans)) {
+            Some(Ok(hits)) => hits_before = hits,
+            Some(Err(error)) => {
+                tracing::warn!(error = %crate::describe(&error), "counters of the replaced gate are lost");
+            }
+            None => {}
         }
         if attached.is_err() && kept.is_none() {
             remove_unused(pins, number).map_err(|source| at(pins.root(), source))?;
         }
-        let plane = Self { pins: pins.clone(), number, maps, attached: attached?, programs };
+        let plane = Self { pins: pins.clone(), number, maps, attached: attached?, programs, hits_before };
         plane.remove_leftovers(plan.interfaces)?;
         Ok(plane)
     }
@@ -144,9 +152,15 @@ impl Plane {
         }
     }
 
-    /// Puts a set in force in the same maps. The layout must be the one the plane was raised with.
-    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<(), PlaneError> {
+    /// Puts a set in force in the same maps. The layout must be the one the plane was raised with. Returns what the lists
+    /// of the set that went out of force stopped, by their bits in that set.
+    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<ListHits, PlaneError> {
         Ok(self.maps.put_in_force(compiled)?)
+    }
+
+    /// What the lists of the set stopped that raising this plane put out of force, by their bits in that set.
+    pub fn hits_before(&self) -> &ListHits {
+        &self.hits_before
     }
 
     pub fn maps(&self) -> &Maps {

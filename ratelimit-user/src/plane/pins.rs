@@ -19,7 +19,7 @@ use aya::{
 };
 
 /// Maps of a plane, by the names the object gives them.
-pub const MAPS: [&str; 14] = [
+pub const MAPS: [&str; 15] = [
     "EPOCH",
     "SETS",
     "LISTS",
@@ -30,6 +30,7 @@ pub const MAPS: [&str; 14] = [
     "SECRET",
     "CELLS",
     "TALLIES_OF",
+    "CLASS_HITS",
     "ADMITTED",
     "EVENTS",
     "EVENTS_SPENT",

@@ -15,7 +15,7 @@ use ratelimit_common::{
     parse::{Scope, parse},
 };
 
-use crate::{layout::Drawing, packet::Packet, random::draw};
+use crate::{layout::Drawing, packet::Packet, random::draw, samples};
 
 #[btf_map]
 static DRAWING: Array<Drawing, 1> = Array::new();
@@ -86,7 +86,7 @@ fn admit(source: Address, now: u64) -> bool {
 }
 
 #[inline(always)]
-fn mail_source(ctx: &XdpContext) -> Option<Address> {
+pub fn mail_source(ctx: &XdpContext) -> Option<Address> {
     let parsed = parse(&Packet::new(ctx));
     let mail = matches!(parsed.port, 25 | 110 | 143 | 465 | 587 | 993 | 995 | 4190);
     (parsed.scope == Scope::Service && mail).then_some(parsed.source)
@@ -97,16 +97,25 @@ fn write_source(ctx: &XdpContext) -> Option<()> {
     let drawing = DRAWING.get_ptr_mut(0)?;
     // SAFETY: a measurement runs on one processor at a time, and only it touches the value.
     let drawing = unsafe { &mut *drawing };
-    let network = drawing.network;
-    let low = network.base[1] | (draw(&mut drawing.random).rotate_left(32) & network.hosts[1]);
+    let [high, low] = source(drawing);
     let start = ctx.data() + (drawing.source_at as usize & 0x3f);
     if drawing.family == 4 {
         write(ctx, start, (low as u32).to_be_bytes())
     } else {
-        let high = network.base[0] | (draw(&mut drawing.random) & network.hosts[0]);
         write(ctx, start, high.to_be_bytes())?;
         write(ctx, start + 8, low.to_be_bytes())
     }
+}
+
+#[inline(always)]
+fn source(drawing: &mut Drawing) -> [u64; 2] {
+    if drawing.samples != 0 {
+        return samples::take(&mut drawing.next_sample, drawing.samples);
+    }
+    let network = drawing.network;
+    let low = network.base[1] | (draw(&mut drawing.random).rotate_left(32) & network.hosts[1]);
+    let high = if drawing.family == 4 { 0 } else { draw(&mut drawing.random) };
+    [network.base[0] | (high & network.hosts[0]), low]
 }
 
 #[inline(always)]

@@ -41,6 +41,16 @@ pub fn count(ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
+/// Counts a source that was looked up.
+#[inline(always)]
+pub fn listed(found: bool) {
+    if let Some(counts) = COUNTS.get_ptr_mut(0) {
+        // SAFETY: as above.
+        let counts = unsafe { &mut *counts };
+        if found { counts.listed += 1 } else { counts.unlisted += 1 }
+    }
+}
+
 #[inline(always)]
 fn byte(ctx: &XdpContext, offset: usize) -> Option<u8> {
     let address = ctx.data() + offset;

@@ -13,8 +13,9 @@ use aya_ebpf::{
 };
 
 use crate::{
-    layout::{FRAME_START, HEAD_LEN, NETWORKS, Plan, Progress, WORDS},
+    layout::{FRAME_START, HEAD_LEN, IN_TURN, NETWORKS, Plan, Progress, SAMPLED, WORDS},
     random::draw,
+    samples,
 };
 
 #[btf_map]
@@ -56,19 +57,18 @@ fn fill(plan: &mut Plan, progress: &mut Progress) {
 
 #[inline(always)]
 fn next_source(plan: &Plan, progress: &mut Progress) -> [u64; 2] {
-    let round_robin = plan.round_robin != 0;
-    let index = if round_robin {
-        progress.network
-    } else {
-        ((draw(&mut progress.random) >> 32) * u64::from(plan.networks_len)) >> 32
+    let index = match plan.order {
+        SAMPLED => return next_sample(plan, progress),
+        IN_TURN => progress.network,
+        _ => ((draw(&mut progress.random) >> 32) * u64::from(plan.sources_len)) >> 32,
     };
     let network = &plan.networks[index as usize & (NETWORKS - 1)];
-    let host = if round_robin {
+    let host = if plan.order == IN_TURN {
         let host = progress.host;
         progress.host = host.wrapping_add(1);
         if host == network.hosts[1] {
             progress.host = 0;
-            progress.network = if index + 1 < u64::from(plan.networks_len) { index + 1 } else { 0 };
+            progress.network = if index + 1 < u64::from(plan.sources_len) { index + 1 } else { 0 };
         }
         [0, host]
     } else {
@@ -76,6 +76,14 @@ fn next_source(plan: &Plan, progress: &mut Progress) -> [u64; 2] {
         [high, draw(&mut progress.random).rotate_left(32)]
     };
     [network.base[0] | (host[0] & network.hosts[0]), network.base[1] | (host[1] & network.hosts[1])]
+}
+
+#[inline(always)]
+fn next_sample(plan: &Plan, progress: &mut Progress) -> [u64; 2] {
+    let mut place = progress.network as u32;
+    let sample = samples::take(&mut place, plan.sources_len);
+    progress.network = place.into();
+    sample
 }
 
 /// Writes source and header checksum; returns the source's share of the TCP checksum.

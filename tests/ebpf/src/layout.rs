@@ -9,6 +9,11 @@ pub const WORDS: usize = 64;
 /// Where the frame starts in its words: behind two bytes, so that its IP and TCP headers are aligned.
 pub const FRAME_START: usize = 2;
 
+/// Orders of a flood's sources: address after address, or sample after sample. Any other: a random address of a random
+/// network.
+pub const IN_TURN: u32 = 1;
+pub const SAMPLED: u32 = 2;
+
 /// Addresses to draw from, most significant word first; an IPv4 address is the low half of the second word.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,9 +41,10 @@ pub struct Plan {
     pub header_sum: u32,
     /// Sum of pseudo header and segment without source, source port, sequence number and checksum.
     pub segment_sum: u32,
-    /// 1: address after address; 0: at random.
-    pub round_robin: u32,
-    pub networks_len: u32,
+    /// [`IN_TURN`], [`SAMPLED`], or 0.
+    pub order: u32,
+    /// How many networks there are, or samples.
+    pub sources_len: u32,
     pub networks: [Network; NETWORKS],
 }
 
@@ -49,7 +55,7 @@ pub struct Progress {
     /// State of the random generator, never 0.
     pub random: u64,
     pub packets: u64,
-    /// The next address in round robin.
+    /// The next address in turn, or the next sample.
     pub network: u64,
     pub host: u64,
 }
@@ -61,6 +67,10 @@ pub struct Counts {
     pub tcp_v4: u64,
     pub tcp_v6: u64,
     pub other: u64,
+    /// Packets whose source is in the table.
+    pub listed: u64,
+    /// Packets whose source was looked up, and is not.
+    pub unlisted: u64,
 }
 
 /// Where the packets of a measurement claim to come from.
@@ -74,4 +84,15 @@ pub struct Drawing {
     pub source_at: u32,
     /// 4 or 6.
     pub family: u32,
+    /// How many samples are taken one after another; 0: the source is drawn.
+    pub samples: u32,
+    pub next_sample: u32,
+}
+
+/// Samples to be classified.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    pub next: u32,
+    pub samples: u32,
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Options;
+use super::judgement::{Judgement, Spread};
 use super::scenario::{ESTABLISHED, LRU, ONE, OVER, PARSE, RANDOM, SYN, Scenario, WITHIN};
 use super::subject::MapSize;
 
@@ -22,17 +23,6 @@ pub struct Figure {
     pub highest_ns: f64,
 }
 
-/// A figure and what it must not exceed.
-#[derive(Clone, Debug, Serialize)]
-pub struct Judgement {
-    pub what: String,
-    pub family: &'static str,
-    pub value: f64,
-    pub most: f64,
-    pub unit: &'static str,
-    pub kept: bool,
-}
-
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -45,16 +35,15 @@ pub struct Report {
 }
 
 impl Figure {
-    pub(super) fn new(scenario: &Scenario, mut samples: Vec<f64>) -> Self {
-        samples.sort_by(f64::total_cmp);
-        let at = |index: usize| samples.get(index).copied().unwrap_or(f64::NAN);
+    pub(super) fn new(scenario: &Scenario, samples: Vec<f64>) -> Self {
+        let Spread { median, lowest, highest } = Spread::of(samples);
         Self {
             what: scenario.name,
             family: scenario.family.label(),
             sources: scenario.sources_label,
-            ns: at(samples.len() / 2),
-            lowest_ns: at(0),
-            highest_ns: at(samples.len().saturating_sub(1)),
+            ns: median,
+            lowest_ns: lowest,
+            highest_ns: highest,
         }
     }
 }
@@ -106,12 +95,6 @@ impl Report {
     }
 }
 
-impl Judgement {
-    fn new(what: String, family: &'static str, value: f64, most: f64, unit: &'static str) -> Self {
-        Self { what, family, value, most, unit, kept: value <= most }
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rounds, packets, .. } = self;
@@ -141,13 +124,5 @@ impl fmt::Display for Report {
 impl fmt::Display for Figure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:.1} ({:.1} to {:.1})", self.ns, self.lowest_ns, self.highest_ns)
-    }
-}
-
-impl fmt::Display for Judgement {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, family, value, most, unit, kept } = self;
-        let verdict = if *kept { "kept" } else { "missed" };
-        write!(out, "{verdict:6} {family:4} {what:50} {value:.1} {unit}, at most {most:.1}")
     }
 }

@@ -110,7 +110,7 @@ pub struct MapSize {
 }
 
 impl MapSize {
-    fn of(info: &MapInfo) -> Result<Self> {
+    pub(super) fn of(info: &MapInfo) -> Result<Self> {
         let map = info.fd()?;
         let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
         let text = fs::read_to_string(&path).with_context(|| path.clone())?;

@@ -179,7 +179,12 @@ mod tests {
     fn kept() -> Played {
         let mut outcome = Outcome {
             attackers: vec!["198.19.0.66/32".parse().unwrap()],
-            flood: Some(FloodReport { packets: 1_000_000, elapsed: Duration::from_secs(10), mpps: 0.1 }),
+            flood: Some(FloodReport {
+                packets: 1_000_000,
+                elapsed: Duration::from_secs(10),
+                work: Duration::from_secs(1),
+                mpps: 0.1,
+            }),
             change: Change {
                 drops: [("source_limit".to_owned(), 999_550)].into(),
                 judged: 999_910,

@@ -1,21 +1,25 @@
 //! From a frame and a pattern of sources to what the generator in the kernel needs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use ipnet::IpNet;
+use ratelimit_common::Address;
 
-use crate::layout::{FRAME_START, HEAD_LEN, NETWORKS, Network, Plan, WORDS};
+use crate::layout::{FRAME_START, HEAD_LEN, IN_TURN, NETWORKS, Network, Plan, SAMPLED, WORDS};
 
 /// A TCP header without options.
 const TCP_LEN: usize = 20;
 
 /// Where the packets of a flood claim to come from.
 #[derive(Debug, Clone)]
-pub struct Pattern {
-    networks: Vec<IpNet>,
-    round_robin: bool,
+pub enum Pattern {
+    Random(Vec<IpNet>),
+    RoundRobin(Vec<IpNet>),
+    /// Of the template's family.
+    Samples(Arc<[Address]>),
 }
 
 impl Pattern {
@@ -25,12 +29,39 @@ impl Pattern {
 
     /// A random address of a random one of the networks: `0.0.0.0/0` is every address there is.
     pub fn random(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Self { networks: networks.into_iter().collect(), round_robin: false }
+        Self::Random(networks.into_iter().collect())
     }
 
     /// Address after address, network after network, so that each is hit equally often.
     pub fn round_robin(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Self { networks: networks.into_iter().collect(), round_robin: true }
+        Self::RoundRobin(networks.into_iter().collect())
+    }
+
+    /// One after another, and again from the first.
+    pub fn samples(addresses: Arc<[Address]>) -> Self {
+        Self::Samples(addresses)
+    }
+
+    pub(super) fn sampled(&self) -> &[Address] {
+        match self {
+            Self::Random(_) | Self::RoundRobin(_) => &[],
+            Self::Samples(addresses) => addresses,
+        }
+    }
+
+    fn order(&self) -> u32 {
+        match self {
+            Self::Random(_) => 0,
+            Self::RoundRobin(_) => IN_TURN,
+            Self::Samples(_) => SAMPLED,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Random(networks) | Self::RoundRobin(networks) => networks.len(),
+            Self::Samples(addresses) => addresses.len(),
+        }
     }
 }
 
@@ -54,8 +85,8 @@ pub(super) fn plan(frame: &[u8], pattern: &Pattern) -> Result<Plan> {
         tcp_word: word_of(tcp_at)?,
         header_sum: if is_v4(ip) { sum_without(ip, &[10..12, 12..16]) } else { 0 },
         segment_sum: segment_sum(ip, tcp.slice()),
-        round_robin: pattern.round_robin.into(),
-        networks_len: pattern.networks.len() as u32,
+        order: pattern.order(),
+        sources_len: pattern.len() as u32,
         networks: networks(pattern, is_v4(ip))?,
     })
 }
@@ -128,9 +159,15 @@ fn sum_without(bytes: &[u8], ranges: &[std::ops::Range<usize>]) -> u32 {
 }
 
 fn networks(pattern: &Pattern, v4: bool) -> Result<[Network; NETWORKS]> {
-    let given = &pattern.networks;
-    ensure!((1..=NETWORKS).contains(&given.len()), "{} networks; 1 to {NETWORKS} are possible", given.len());
     let mut networks = [Network::default(); NETWORKS];
+    let given = match pattern {
+        Pattern::Random(given) | Pattern::RoundRobin(given) => given,
+        Pattern::Samples(addresses) => {
+            ensure!(!addresses.is_empty(), "no samples");
+            return Ok(networks);
+        }
+    };
+    ensure!((1..=NETWORKS).contains(&given.len()), "{} networks; 1 to {NETWORKS} are possible", given.len());
     for (place, given) in networks.iter_mut().zip(given) {
         ensure!(matches!(given, IpNet::V4(_)) == v4, "{given} is not of the template's family");
         *place = network(*given);

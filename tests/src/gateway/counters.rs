@@ -92,6 +92,13 @@ impl Moved {
         self.sum(|(of, for_reason, _)| of.as_deref() == Some(service) && *for_reason == reason)
     }
 
+    /// The same for one family.
+    pub fn of_family(&self, service: &str, reason: Reason, family: Family) -> Tally {
+        self.sum(|(of, for_reason, label)| {
+            of.as_deref() == Some(service) && *for_reason == reason && *label == family.label()
+        })
+    }
+
     /// New connections of a service that passed, and those that were dropped.
     pub fn connections(&self, service: &str) -> Tally {
         self.sum(|(of, reason, _)| of.as_deref() == Some(service) && reason.is_new_connection())

@@ -230,7 +230,9 @@ impl World {
         self
     }
 
+    /// Each network is a list of its own.
     fn list(mut self, network: &str, entry: Entry) -> Self {
+        let entry = entry.by_lists(1 << (self.listed.len() as u32 % u64::BITS));
         self.listed.push(Listed { network: parsed(network), entry });
         self
     }
@@ -279,6 +281,8 @@ impl World {
             .ban("smtp", "192.2.2.7/32")
             .ban("smtp", "2001:db8:17::/48")
             .observe("192.4.0.0/16")
+            .block_all_packets("192.8.0.0/16")
+            .block_all_packets("2001:db8:27::/48")
     }
 
     /// Every limit of every service so wide that nothing reaches it.

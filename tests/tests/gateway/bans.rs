@@ -1,5 +1,6 @@
 //! Bans: by command, over restarts, and without a controller; and who alone may connect.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::thread;
@@ -158,7 +159,7 @@ fn what_cannot_be_banned_is_refused_with_the_reason() -> Result<()> {
 fn bans_of_several_services_of_one_network_end_each_by_itself() -> Result<()> {
     let mut site = Site::configured(ENFORCE)?;
     site.run("ban 10.1.1.7 --for 1h --service imap --note long")?;
-    site.run("ban 10.1.1.7 --for 6s --service smtp --note short")?;
+    site.run("ban 10.1.1.7 --for 9s --service smtp --note short")?;
     ensure!(next(&site, "10.1.1.7", IMAP)? == BANNED && next(&site, "10.1.1.7", SMTP)? == BANNED);
     let shown = bans(&site)?;
     let notes: Vec<_> = shown.iter().filter_map(|ban| ban.note.as_deref()).collect();
@@ -171,7 +172,7 @@ fn bans_of_several_services_of_one_network_end_each_by_itself() -> Result<()> {
     ensure!(next(&site, "10.1.1.7", IMAP)? == BANNED);
 
     // Without a controller the entry ends with the first of its bans, and comes back with the next controller.
-    site.run("ban 10.1.1.7 --for 5s --service smtp")?;
+    site.run("ban 10.1.1.7 --for 8s --service smtp")?;
     site.controller.kill9()?;
     ensure!(next(&site, "10.1.1.7", IMAP)? == BANNED && next(&site, "10.1.1.7", SMTP)? == BANNED);
     eventually("the entry is over", SOON, || Ok(next(&site, "10.1.1.7", SMTP)? == ADMITTED))?;
@@ -216,7 +217,7 @@ fn a_ban_that_the_kernel_refuses_leaves_nothing_behind() -> Result<()> {
     let start = Instant::now();
     let hit = maps.bans().reader()?.hit_since(Moment(0))?.len();
     println!("{hit} of {MAX_BANS} bans read in {} ms", start.elapsed().as_millis());
-    ensure!(hit == MAX_BANS && start.elapsed() < Duration::from_secs(5));
+    ensure!(hit == MAX_BANS && start.elapsed() < Duration::from_secs(20));
     let start = Instant::now();
     ensure!(bans(&site)?.is_empty());
     println!("all of them looked at again by the controller in {} ms", start.elapsed().as_millis());
@@ -309,7 +310,7 @@ const BLOCKED: (Reason, bool) = (Reason::Blocked, false);
 fn the_gateway_and_the_resolvers_are_never_blocked() -> Result<()> {
     // The lab's namespaces share the machine's resolv.conf.
     let resolvers = Machine::look()?.resolvers;
-    let around: Vec<String> = resolvers.iter().filter_map(|address| wider(*address)).collect();
+    let around: BTreeSet<String> = resolvers.iter().filter_map(|address| wider(*address)).collect();
     let blocked: Vec<String> = around.iter().map(|network| format!(", \"{network}\"")).collect();
     let site = Site::configured(&format!("mode = \"enforce\"\nblock = [\"192.0.2.0/24\"{}]\n", blocked.concat()))?;
     ensure!(next(&site, "192.0.2.2", SMTP)? == ADMITTED && next(&site, "192.0.2.9", SMTP)? == BLOCKED);

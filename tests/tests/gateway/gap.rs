@@ -213,6 +213,58 @@ fn new_maps_go_on_filtering_and_counting() -> Result<()> {
     Ok(())
 }
 
+/// A list in force holds whatever becomes of its file and of the controller; half of its other entries come and go.
+#[test]
+fn a_listed_source_finds_no_gap_while_lists_are_swapped_and_the_controller_dies() -> Result<()> {
+    let mut site = Site::configured("mode = \"enforce\"\n")?;
+    let text = |others: std::ops::Range<u32>| -> String {
+        let other = |host| format!("10.40.0.{host}\n2001:db8:1:40::{host:x}\n");
+        std::iter::once(format!("{BLOCKED}\n")).chain(others.map(other)).collect()
+    };
+    let list = site.with_list("mode = \"enforce\"\n", "mine", "", &text(0..100))?;
+    let Site { controller, wire } = &mut site;
+    let _smtp = Listener::start(&wire.gateway, SMTP)?;
+    let before = Counters::read(&controller.pins())?;
+    let configured = |memory: &str| format!("memory = \"{memory}\"\nmode = \"enforce\"\n{}", list.section());
+    let knocked = knocking(wire, || {
+        for number in 0..5 {
+            // Read by the controller, then one that it has no time to read before it dies.
+            list.replace(&text(number * 10..number * 10 + 100))?;
+            let refreshed = controller.cli(&["list", "refresh", "mine"])?;
+            ensure!(refreshed.status.success(), "{refreshed:?}");
+            list.replace(&text(number * 10 + 5..number * 10 + 105))?;
+            controller.restart()?;
+        }
+        // The kept copy takes the place of a file that is gone, empty, or no list.
+        for file in [None, Some(""), Some("<!DOCTYPE html>\n<html><body>502 Bad Gateway</body></html>\n")] {
+            match file {
+                Some(text) => list.replace(text)?,
+                None => list.remove()?,
+            }
+            let refreshed = controller.cli(&["list", "refresh", "mine"])?;
+            ensure!(!refreshed.status.success(), "{file:?} was taken for the list: {refreshed:?}");
+            controller.restart()?;
+            // With new maps too.
+            for memory in ["16 MiB", "32 MiB"] {
+                controller.write_config(&configured(memory))?;
+                let reloaded = controller.cli(&["reload"])?;
+                ensure!(reloaded.status.success(), "{reloaded:?}");
+            }
+            controller.kill9()?;
+            controller.write_config(&configured("8 MiB"))?;
+            controller.restart()?;
+        }
+        Ok(())
+    })?;
+    let moved = site.settled(&before, knocked)?;
+    println!("{knocked} knocks:\n{moved}");
+    let blocked = moved.of_reason("smtp", Reason::Blocked);
+    ensure!(blocked.passed == 0 && moved.connections("smtp") == blocked, "{moved}");
+    // A frame that is counted while its counter is carried over is lost to the counter.
+    ensure!(blocked.dropped <= knocked && blocked.dropped * 100 >= knocked * 99, "{knocked} knocks:\n{moved}");
+    Ok(())
+}
+
 /// Whether a SYN of this source is answered.
 fn is_answered(wire: &Wire, source: IpAddr) -> Result<bool> {
     let answers = Answers::listen(wire)?;

@@ -4,13 +4,16 @@
 
 mod bans;
 mod changes;
+mod delivery;
 mod explain;
 mod families;
 mod flood;
 mod gap;
 mod lists;
 mod profiles;
+mod records;
 mod refusals;
 mod scans;
 mod storm;
+mod swaps;
 mod tidy;

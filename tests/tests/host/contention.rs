@@ -42,7 +42,7 @@ impl Tables for Jumpy<'_> {
         self.tables.set()
     }
 
-    fn class(&self, source: Address) -> ClassId {
+    fn class(&self, source: &Address) -> ClassId {
         self.tables.class(source)
     }
 
@@ -50,7 +50,7 @@ impl Tables for Jumpy<'_> {
         self.tables.entry(class)
     }
 
-    fn is_banned(&self, source: Address, service: ServiceId) -> bool {
+    fn is_banned(&self, source: &Address, service: ServiceId) -> bool {
         self.tables.is_banned(source, service)
     }
 

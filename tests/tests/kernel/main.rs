@@ -2,6 +2,8 @@
 
 mod cases;
 mod events;
+mod hits;
+mod lookup;
 mod maps;
 mod mutations;
 

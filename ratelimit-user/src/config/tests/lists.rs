@@ -38,6 +38,17 @@ max_size = \"1 MiB\"
 }
 
 #[test]
+fn secrets_of_a_url_are_not_shown() {
+    for (url, shown) in [
+        ("https://key@lists.test/a", "https://***@lists.test/a"),
+        ("https://me:secret@lists.test/a?b=c", "https://***@lists.test/a?***"),
+        ("https://lists.test/a", "https://lists.test/a"),
+    ] {
+        assert_eq!(Source::Url(url.parse().expect("a URL")).to_string(), shown);
+    }
+}
+
+#[test]
 fn a_list_acts_on_smtp_alone_unless_it_says_otherwise() {
     let read = list("[[lists]]\nname = \"bad\"\nfrom = \"/bad\"\n");
     assert_eq!(read, List::new("bad", vec![Source::Path("/bad".into())]));

@@ -32,6 +32,16 @@ fn the_ends_of_all_addresses_are_cut_like_any_other() {
 }
 
 #[test]
+fn what_is_left_has_a_bound() {
+    let (all, one) = (networks("::/0 10.0.0.0/8"), networks("2001:db8::1"));
+    let left = all.without(&one);
+    assert_eq!(left.len(), 129);
+    assert_eq!(all.without_within(&one, 129), Some(left));
+    assert_eq!(all.without_within(&one, 128), None);
+    assert_eq!(all.without_within(&all, 0), Some(Networks::default()));
+}
+
+#[test]
 fn neighbours_do_not_grow_together() {
     let (both, aside) = (networks("10.0.0.0/8 11.0.0.0/8"), networks("12.0.0.0/8"));
     assert_eq!(texts(&both.without(&aside)), "10.0.0.0/8 11.0.0.0/8");

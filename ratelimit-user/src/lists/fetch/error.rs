@@ -33,9 +33,7 @@ pub enum FetchError {
     TooSlow { url: String, whole: Duration },
     #[error("{url}: the server answers {status}{}{}", remedy(*status), wait(*retry_after))]
     Status { url: String, status: StatusCode, retry_after: Option<Duration> },
-    #[error(
-        "{url}: redirected to {to}, which is not https: anybody on the way could answer; ask the publisher for an https address"
-    )]
+    #[error("{url}: redirected to {to}, which is not https: anybody on the way could answer; ask for an https address")]
     Insecure { url: String, to: String },
     #[error("{url}: redirected, but to no address that can be read")]
     Nowhere { url: String },

@@ -308,11 +308,14 @@ async fn what_is_not_http_is_an_error() {
     assert!(matches!(error, FetchError::Connect { .. }), "{error:?}");
 }
 
+const HEADS: &str = "(HTTP/1.[01] [0-9]{3} x\r\n)?([a-zA-Z-]{1,12}: .{0,20}\r\n){0,3}(\r\n)?";
+const LOCATIONS: &str = ".{0,40}|(https?|ftp|data|file):/{0,3}[a-z@:.]{0,10}(:[0-9]{1,6})?/.{0,10}";
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn no_answer_makes_it_panic(head in "(HTTP/1.[01] [0-9]{3} x\r\n)?([a-zA-Z-]{1,12}: .{0,20}\r\n){0,3}(\r\n)?", rest: Vec<u8>) {
+    fn no_answer_makes_it_panic(head in HEADS, rest: Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let server = Server::http(move |_, wire| {
             say(wire, &head);
@@ -324,7 +327,7 @@ proptest! {
     }
 
     #[test]
-    fn no_location_leads_away_from_https(location in ".{0,40}|(https?|ftp|data|file):/{0,3}[a-z@:.]{0,10}(:[0-9]{1,6})?/.{0,10}") {
+    fn no_location_leads_away_from_https(location in LOCATIONS) {
         let from: Url = "http://me:sesame@lists.test/a?b".parse().unwrap();
         let mut headers = HeaderMap::new();
         if let Ok(value) = HeaderValue::from_str(&location) {

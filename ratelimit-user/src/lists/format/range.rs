@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Problem;
+use super::{Problem, count};
 use crate::{
     config::{Network, fold_address},
     lists::{V4, V6, spans::Span},
@@ -89,23 +89,21 @@ impl<'a> Octets<'a> {
 
 /// A number up to 255. None with a leading 0, which some read as octal.
 fn octet(text: &[u8]) -> Option<(u8, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, rest) = text.split_at(digits);
-    match number {
-        [one] => Some((one - b'0', rest)),
-        [b'0', ..] => None,
-        [_, _] | [_, _, _] => {
-            let number = number.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
-            u8::try_from(number).ok().map(|octet| (octet, rest))
+    let digit = |byte: u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9);
+    let (first, mut rest) = text.split_first()?;
+    let mut octet = digit(*first)?;
+    while let Some((digit, behind)) = rest.split_first().and_then(|(next, behind)| Some((digit(*next)?, behind))) {
+        if octet == 0 {
+            return None;
         }
-        _ => None,
+        octet = octet.checked_mul(10)?.checked_add(digit)?;
+        rest = behind;
     }
+    Some((octet, rest))
 }
 
-/// A prefix length in digits alone.
-pub fn prefix(digits: &str) -> Result<u8, Problem> {
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Problem::NotNetwork);
-    }
-    digits.parse().map_err(|_| Problem::PrefixTooLong)
+/// A prefix length, in digits alone.
+pub fn prefix(digits: &[u8]) -> Result<u8, Problem> {
+    let number = count::number(digits).ok_or(Problem::NotNetwork)?;
+    u8::try_from(number).map_err(|_| Problem::PrefixTooLong)
 }

@@ -46,10 +46,7 @@ fn read_v4(octets: &Octets<'_>) -> Result<Range, Problem> {
     let address = IpAddr::V4(octets.address.into());
     match octets.rest {
         [] => Range::network(address, 8 * octets.count),
-        [b'/', digits @ ..] => {
-            let digits = std::str::from_utf8(digits).map_err(|_| Problem::NotNetwork)?;
-            Range::network(address, range::prefix(digits)?)
-        }
+        [b'/', digits @ ..] => Range::network(address, range::prefix(digits)?),
         [b'-', last @ ..] => match Octets::read(last) {
             Some(last) if last.rest.is_empty() => Range::between(address, IpAddr::V4(last_of(octets, &last).into())),
             Some(_) | None => Err(Problem::NotNetwork),
@@ -73,7 +70,7 @@ fn last_of(first: &Octets<'_>, last: &Octets<'_>) -> u32 {
 fn read_v6(key: &[u8]) -> Result<Range, Problem> {
     let text = std::str::from_utf8(key).map_err(|_| Problem::NotNetwork)?;
     let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(range::prefix(prefix)?)),
+        Some((address, prefix)) => (address, Some(range::prefix(prefix.as_bytes())?)),
         None => (text, None),
     };
     let groups = address.split(':').count();

@@ -38,7 +38,9 @@ fn of_lines(text: &[u8]) -> Format {
 /// Directives, defaults and exclusions.
 fn is_of_zone(line: &[u8]) -> bool {
     match line {
-        [b'$' | b'!', ..] => true,
+        [b'$', ..] => true,
+        // Lists of other kinds begin comments with it.
+        [b'!', entry @ ..] => rbldnsd::range(rbldnsd::key(entry.trim_ascii_start())).is_ok(),
         [b':', ..] => plain::range(before_comment(line)).is_err(),
         _ => false,
     }

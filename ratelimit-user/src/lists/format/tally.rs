@@ -106,7 +106,7 @@ impl Ranges {
         }
         let too_many = excluded.too_many;
         let (v4, v6) = (deciding(&self.v4, &excluded.v4), deciding(&self.v6, &excluded.v6));
-        Some(listed.without(&Self { v4, v6, too_many }.networks()?))
+        listed.without_within(&Self { v4, v6, too_many }.networks()?, MOST_NETWORKS)
     }
 
     fn networks(&self) -> Option<Networks> {

@@ -3,8 +3,8 @@
 use super::{Problem, Said, Sink, Unreadable};
 
 pub const LONGEST_LINE_BYTES: usize = 4096;
-/// Of a line that is shown, how much is.
-const LONGEST_SHOWN_CHARS: usize = 80;
+/// Of a line, so much is shown: most terms in full, and of a line that never ends its beginning.
+const LONGEST_SHOWN_CHARS: usize = 160;
 /// So much tells text from anything else; NUL is in no text anywhere.
 const SAMPLE_BYTES: usize = 4096;
 const MOST_CONTROLS_PERCENT: usize = 5;

@@ -16,8 +16,8 @@ pub struct Stamp {
     files: Vec<(PathBuf, Option<Look>)>,
 }
 
-/// The time of the last change of the inode is in it: whoever writes in place can set the time of the file back, but not
-/// that one.
+/// The time of the last change of the inode is in it: whoever writes in place can set the time of the file back, but
+/// not that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Look {
     device: u64,
@@ -60,8 +60,8 @@ impl Look {
     }
 }
 
-/// Tells when a file or directory is to be read again. Asked at intervals: a replaced file is told at the second look, one
-/// that is written in place when its writer has been quiet from one look to the next.
+/// Tells when a file or directory is to be read again. Asked at intervals: a replaced file is told at the second look,
+/// one that is written in place when its writer has been quiet from one look to the next.
 #[derive(Clone, Debug)]
 pub struct Watch {
     path: PathBuf,

@@ -9,7 +9,8 @@ use std::{
 /// How files begin that are not whole yet. No list's name begins like this.
 pub(super) const TEMPORARY: &str = ".new-";
 
-/// Replaces a file by what `fill` writes. When this returns it survives a power cut; when it fails the old file is as it was.
+/// Replaces a file by what `fill` writes. When this returns it survives a power cut; when it fails the old file is
+/// as it was.
 pub(super) fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     // Readable by the owner alone, and removed if it does not get its name.

@@ -143,6 +143,9 @@ fn after_a_crash_the_old_copy_is_whole_and_what_was_begun_is_gone() {
     assert!(!old_path.exists());
 }
 
+/// Done to the record and the bytes of a copy.
+type Harm<'a> = &'a dyn Fn(&Path, &Path);
+
 #[test]
 fn damage_is_named_and_repaired_by_the_next_copy() {
     let copy = content(&["192.0.2.1\n", "192.0.2.2\n"]);
@@ -156,7 +159,7 @@ fn damage_is_named_and_repaired_by_the_next_copy() {
     };
     let nowhere =
         record(r#"{"digest":"../../../etc/passwd","pieces":[],"facts":{"from":[],"fetched_s":0,"confirmed_s":0}}"#);
-    let damages: [(&str, &dyn Fn(&Path, &Path)); 8] = [
+    let damages: [(&str, Harm); 8] = [
         ("drop.json", &record("")),
         ("drop.json", &record("{")),
         ("drop.json", &record("\0\0\0\0")),
@@ -257,7 +260,8 @@ proptest! {
         let (state, shelf) = shelf();
         let copy = content(&["192.0.2.1\n", "192.0.2.2\n"]);
         shelf.keep("drop", &copy, &facts(1)).unwrap();
-        let path = if in_record { shelf.directory.join("drop.json") } else { shelf.content_path("drop", &copy.digest()) };
+        let (record, bytes) = (shelf.directory.join("drop.json"), shelf.content_path("drop", &copy.digest()));
+        let path = if in_record { record } else { bytes };
         let mut bytes = fs::read(&path).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = byte;

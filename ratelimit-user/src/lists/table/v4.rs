@@ -112,14 +112,23 @@ impl Part {
     /// One network with the segments it is cut into; the first begins at 0.
     fn put_mixed(&mut self, network: u32, segments: &[(u8, u16)]) {
         let size = SEGMENTS.iter().position(|most| segments.len() <= *most);
-        let two = two_classes(segments);
-        let (size, leaf) = match (size, two) {
-            (Some(size), _) => (size, segment_leaf(segments, SEGMENTS[size], LEAF_BYTES[size])),
-            (None, Some(classes)) => (SEGMENTS.len() - 1, bitmap_leaf(segments, classes)),
-            (None, None) => (SIZES - 1, flat_leaf(segments)),
-        };
+        // A million of them: written where they belong, without memory of their own.
+        match size {
+            Some(size) => put_segments(self.leaf_of(network, size), segments, SEGMENTS[size]),
+            None => match two_classes(segments) {
+                Some(classes) => put_bitmap(self.leaf_of(network, SEGMENTS.len() - 1), segments, classes),
+                None => put_each(self.leaf_of(network, SIZES - 1), segments),
+            },
+        }
+    }
+
+    /// A new leaf of a size for a network, all zero.
+    fn leaf_of(&mut self, network: u32, size: usize) -> &mut [u8] {
         self.root_of(network).put(network % SLOTS, LEAF + size);
-        self.leaves[size].extend(leaf);
+        let leaves = &mut self.leaves[size];
+        let start = leaves.len();
+        leaves.resize(start + LEAF_BYTES[size], 0);
+        &mut leaves[start..]
     }
 
     /// The line of a network, which comes behind all others so far.
@@ -169,27 +178,33 @@ fn two_classes(segments: &[(u8, u16)]) -> Option<[u16; 2]> {
 }
 
 /// Starts of all segments but the first, then the classes. What is not needed repeats the last class.
-fn segment_leaf(segments: &[(u8, u16)], most: usize, bytes: usize) -> Vec<u8> {
-    let last = segments.last().copied().unwrap_or_default();
-    let nth = |index: usize| segments.get(index).copied().unwrap_or((u8::MAX, last.1));
-    let mut leaf: Vec<u8> = (1..most).map(|index| nth(index).0).collect();
-    leaf.extend((0..most).flat_map(|index| nth(index).1.to_ne_bytes()));
-    leaf.resize(bytes, 0);
-    leaf
+fn put_segments(leaf: &mut [u8], segments: &[(u8, u16)], most: usize) {
+    let last = segments.last().map_or(0, |(_, class)| *class);
+    let (starts, classes) = leaf.split_at_mut(most - 1);
+    let later = segments.iter().skip(1).map(|(start, _)| *start).chain(std::iter::repeat(u8::MAX));
+    starts.iter_mut().zip(later).for_each(|(place, start)| *place = start);
+    let all = segments.iter().map(|(_, class)| *class).chain(std::iter::repeat(last));
+    put_halves(classes, all.take(most));
 }
 
-fn bitmap_leaf(segments: &[(u8, u16)], classes: [u16; 2]) -> Vec<u8> {
+fn put_bitmap(leaf: &mut [u8], segments: &[(u8, u16)], classes: [u16; 2]) {
     let mut halves = [0u16; HALVES];
     for (octet, class) in octets(segments) {
         halves[octet / 16] |= u16::from(class == classes[1]) << (octet % 16);
     }
     halves[BITMAP_CLASSES..BITMAP_CLASSES + 2].copy_from_slice(&classes);
     halves[TAG] = BITMAP;
-    halves.iter().flat_map(|half| half.to_ne_bytes()).collect()
+    put_halves(leaf, halves);
 }
 
-fn flat_leaf(segments: &[(u8, u16)]) -> Vec<u8> {
-    octets(segments).flat_map(|(_, class)| class.to_ne_bytes()).collect()
+/// A class for each address.
+fn put_each(leaf: &mut [u8], segments: &[(u8, u16)]) {
+    put_halves(leaf, octets(segments).map(|(_, class)| class));
+}
+
+fn put_halves(bytes: &mut [u8], halves: impl IntoIterator<Item = u16>) {
+    let (places, _) = bytes.as_chunks_mut();
+    places.iter_mut().zip(halves).for_each(|(place, half)| *place = half.to_ne_bytes());
 }
 
 /// Every octet with its class.

@@ -52,6 +52,13 @@ fn an_exclusion_far_behind_still_makes_a_zone() {
 }
 
 #[test]
+fn a_comment_of_another_kind_makes_no_zone() {
+    let text = format!("! Title: sources\n{}", "192.0.2.1\n".repeat(30));
+    let parsed = parse(text.as_bytes(), &AUTO).unwrap();
+    assert_eq!((parsed.format, parsed.bad.count), (Format::Plain, 1));
+}
+
+#[test]
 fn one_line_of_another_kind_does_not_make_another_format() {
     let text = format!("{}192.0.2\n", "192.0.2.1\n".repeat(30));
     let parsed = parse(text.as_bytes(), &AUTO).unwrap();

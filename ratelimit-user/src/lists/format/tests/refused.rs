@@ -87,7 +87,7 @@ fn a_line_that_never_ends_is_bad_and_not_kept_whole() {
     for long in [format!("192.0.2.2 #{}", "x".repeat(5000)), format!("192.0.2.2{}", "é".repeat(3000))] {
         let bad = read_as(Format::Plain, &format!("{good}{long}\n")).bad;
         assert_eq!((bad.count, bad.lines[0].problem.as_str()), (1, "longer than 4096 bytes"));
-        assert_eq!(bad.lines[0].text.chars().count(), 81);
+        assert_eq!(bad.lines[0].text.chars().count(), 161);
     }
     let fits = format!("{good}192.0.2.2 #{}\n", "x".repeat(4085));
     assert_eq!(read_as(Format::Plain, &fits).bad.count, 0);
@@ -112,7 +112,17 @@ fn a_list_of_drop_must_be_whole() {
 
 #[test]
 fn json_that_is_no_decisions_is_no_empty_list() {
-    for text in ["{}", "{\"message\":\"access forbidden\"}", "{\"deleted\":[]}", "7", "", "[{}", "{\"new\":[]}\n{}"] {
+    for text in [
+        "{}",
+        "{\"message\":\"access forbidden\"}",
+        "{\"deleted\":[]}",
+        "7",
+        "",
+        "null",
+        "[{}",
+        "{\"new\":7}",
+        "{\"new\":[]}\n{}",
+    ] {
         assert!(matches!(refusal(Format::Crowdsec, text.as_bytes()), Unreadable::Syntax { .. }), "{text}");
     }
     assert_eq!(
@@ -134,7 +144,7 @@ fn a_zone_within_a_zone_is_not_mixed_up() {
 
 #[test]
 fn more_networks_than_any_list_has_are_refused_before_they_fill_the_memory() {
-    // 253 networks a line.
-    let line = "::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe\n";
-    assert_eq!(refusal(Format::Plain, line.repeat(70_000).as_bytes()), Unreadable::TooManyNetworks);
+    // 62 networks a line.
+    let line = "0.0.0.1-255.255.255.254\n";
+    assert_eq!(refusal(Format::Plain, line.repeat(MOST_NETWORKS / 62 + 1).as_bytes()), Unreadable::TooManyNetworks);
 }
