@@ -92,7 +92,7 @@ fn an_address_is_the_same_however_it_is_written() -> Result<()> {
     let list = site.with_list(ENFORCE, "mine", "", "10.41.0.1\n")?;
     let all_are = |reason| -> Result<()> {
         for source in BEHIND_NAT64 {
-            attempts(&site, source, 1, reason, reason == Reason::Admitted).with_context(|| format!("{source}"))?;
+            attempts(&site, source, 1, reason, reason == Reason::Admitted).with_context(|| source.to_string())?;
         }
         // Its neighbour is somebody else.
         attempts(&site, "64:ff9b::908:707", 1, Reason::Admitted, true)
