@@ -1,5 +1,7 @@
 //! The root and the leaves of IPv4.
 
+use std::thread;
+
 use bytemuck::Zeroable as _;
 use ratelimit_common::lookup::{
     BITMAP, BITMAP_CLASSES, LEAF, LINE_BYTES, LINE_SHIFT, Line, PALETTE, ROOT, ROOT_LINES, SEGMENTS, SIZES, TAG,
@@ -12,6 +14,9 @@ const HALVES: usize = LINE_BYTES / 2;
 const SLOTS: u32 = 1 << (LINE_SHIFT - 8);
 /// Bytes of the leaves of each size.
 const LEAF_BYTES: [usize; SIZES] = [16, 32, 64, 512];
+
+/// Segments that are worth a second thread.
+const MANY: usize = 50_000;
 
 /// Root lines that say something, and all leaves.
 #[derive(Clone, Debug, Default)]
@@ -31,16 +36,43 @@ struct Root {
 }
 
 impl Part {
+    /// Of many segments the two halves of the addresses are done at the same time.
     pub fn of(segments: &[Segment<u32>]) -> Self {
+        match segments.get(segments.len() / 2) {
+            Some((middle, _)) if segments.len() > MANY => {
+                let border = middle / (SLOTS << 8) * (SLOTS << 8);
+                let behind = segments.partition_point(|(first, _)| *first < border);
+                let (low, high) = segments.split_at(behind);
+                // What reaches over the border begins there anew.
+                let over = low.last().filter(|_| high.first().is_none_or(|(first, _)| *first != border));
+                let high = over.map(|(_, class)| (border, *class)).into_iter().chain(high.iter().copied());
+                let low = || Self::up_to(border.wrapping_sub(1), low.iter().copied());
+                let (part, high) = thread::scope(|scope| {
+                    // A machine that is out of threads does one half after the other.
+                    let beside = thread::Builder::new().spawn_scoped(scope, low);
+                    let high = Self::up_to(u32::MAX, high);
+                    (beside.ok().and_then(|beside| beside.join().ok()), high)
+                });
+                let mut part = part.unwrap_or_else(low);
+                part.append(high);
+                part
+            }
+            Some(_) | None => Self::up_to(u32::MAX, segments.iter().copied()),
+        }
+    }
+
+    /// Of segments that end at an address, the last of a line of the root.
+    fn up_to(end: u32, segments: impl Iterator<Item = Segment<u32>>) -> Self {
         let mut part = Self::default();
+        let mut segments = segments.peekable();
         // What is known of the /24 that is not finished yet: its segments, by their first octets.
         let mut begun: Vec<(u8, u16)> = Vec::new();
-        for (index, (first, class)) in segments.iter().enumerate() {
-            let last = segments.get(index + 1).map_or(u32::MAX, |(next, _)| next - 1);
+        while let Some((first, class)) = segments.next() {
+            let last = segments.peek().map_or(end, |(next, _)| next - 1);
             let (mut network, last_network) = (u64::from(first >> 8), u64::from(last >> 8));
             let ends_inside = last & 0xff != 0xff;
             if first & 0xff != 0 {
-                begun.push((*first as u8, *class));
+                begun.push((first as u8, class));
                 if ends_inside && network == last_network {
                     continue;
                 }
@@ -49,12 +81,24 @@ impl Part {
                 network += 1;
             }
             let behind = if ends_inside { last_network } else { last_network + 1 };
-            part.put_uniform(network, behind, *class);
+            part.put_uniform(network, behind, class);
             if ends_inside && last_network >= network {
-                begun.push((0, *class));
+                begun.push((0, class));
             }
         }
         part
+    }
+
+    /// What comes behind it.
+    fn append(&mut self, behind: Self) {
+        let counts: [u32; SIZES] = std::array::from_fn(|size| (self.leaves[size].len() / LEAF_BYTES[size]) as u32);
+        self.root.extend(behind.root.into_iter().map(|(place, mut root)| {
+            root.bases.iter_mut().zip(counts).for_each(|(base, count)| *base += count);
+            (place, root)
+        }));
+        for (leaves, more) in self.leaves.iter_mut().zip(behind.leaves) {
+            leaves.extend(more);
+        }
     }
 
     /// How many lines of a table it takes, from [`ROOT`] on.
