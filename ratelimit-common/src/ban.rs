@@ -20,8 +20,6 @@ const NO_LENGTH: u8 = 255;
 pub const FILTER_WORDS: usize = 8;
 /// 4 MiB: with a million bans in networks of their own, one miss in some hundred looks further than the filter.
 pub const FILTER_LINES: usize = 1 << 16;
-/// Bits a ban sets in a line.
-pub const FILTER_BITS: usize = 3;
 /// Bits of an address that choose its line: IPv4's /24, IPv6's /48.
 const V4_LINE_LENGTH: u8 = 120;
 const V6_LINE_LENGTH: u8 = 48;
@@ -73,12 +71,14 @@ impl BanKey {
         lengths.contains(&self.length())
     }
 
-    /// The bits of this ban in its line, or in its lines. Two may be the same.
+    /// The word of this ban in its line, or in its lines, and its bits there: three, or fewer where two are the same.
+    ///
+    /// One word, so that the kernel has little to keep on its stack.
     #[inline(always)]
-    pub const fn filter_bits(&self) -> [u32; FILTER_BITS] {
-        const MANY: u32 = FILTER_WORDS as u32 * 64;
+    pub const fn filter_word(&self) -> (u64, u64) {
         let hash = mixed(self.network, self.length);
-        [(hash >> 55) as u32 % MANY, (hash >> 46) as u32 % MANY, (hash >> 37) as u32 % MANY]
+        let bits = 1 << (hash >> 55 & 63) | 1 << (hash >> 49 & 63) | 1 << (hash >> 43 & 63);
+        (hash >> 61, bits)
     }
 
     /// The lines in which its bit stands: more than one where it is wider than what chooses a line.
@@ -117,9 +117,8 @@ impl BanKey {
     /// Whether its bits are set in a line.
     #[inline(always)]
     pub fn is_in(&self, line: &FilterLine) -> bool {
-        let is_set = |bit: u32| line[opaque((bit >> 6).into()) as usize % FILTER_WORDS] >> (bit & 63) & 1 != 0;
-        let [first, second, third] = self.filter_bits();
-        !self.is_none() && is_set(first) && is_set(second) && is_set(third)
+        let (word, bits) = self.filter_word();
+        !self.is_none() && line[opaque(word) as usize % FILTER_WORDS] & bits == bits
     }
 }
 
@@ -142,9 +141,8 @@ mod tests {
     use super::*;
 
     fn set_in(filter: &mut [FilterLine], key: &BanKey) {
-        for (line, bit) in key.filter_lines().flat_map(|line| key.filter_bits().map(|bit| (line, bit))) {
-            filter[line as usize][(bit / 64) as usize] |= 1 << (bit % 64);
-        }
+        let (word, bits) = key.filter_word();
+        key.filter_lines().for_each(|line| filter[line as usize][word as usize] |= bits);
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl Kernel {
             self.bans.insert(bytemuck::cast::<_, [u64; 3]>(key), bytemuck::cast::<_, [u64; 4]>(forever), 0)?;
             for line in key.filter_lines() {
                 let mut words = self.ban_filter.get(&line, 0)?;
-                key.filter_bits().iter().for_each(|bit| words[(bit / 64) as usize] |= 1 << (bit % 64));
+                let (word, bits) = key.filter_word();
+                words[word as usize] |= bits;
                 self.ban_filter.set(line, words, 0)?;
             }
         }

@@ -146,9 +146,8 @@ impl std::fmt::Debug for BanMaps {
 
 /// The words of the filter and the bits in them that stand for a ban.
 fn bits(key: &BanKey) -> impl Iterator<Item = (usize, u64)> + use<> {
-    let bits = key.filter_bits();
-    let of_line = move |line: u32| bits.map(|bit| (line as usize * FILTER_WORDS + bit as usize / 64, 1 << (bit % 64)));
-    key.filter_lines().flat_map(of_line)
+    let (word, bits) = key.filter_word();
+    key.filter_lines().map(move |line| (line as usize * FILTER_WORDS + word as usize, bits))
 }
 
 /// The filter, mapped into memory.
