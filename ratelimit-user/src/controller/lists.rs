@@ -12,7 +12,7 @@ use crate::{
         bring::{Copy, Failure, News},
         list::{Belief, Good, List},
         reading::{Line, Read},
-        roster::{Job, JobKind, Refusal},
+        roster::{Job, JobKind, Refusal, marks},
         screen::{Refusals, is_too_wide},
         shelf::{Facts, ShelfError},
     },
@@ -84,6 +84,10 @@ impl Controller {
                 list.fail_to_reread(problem.clone());
                 tracing::warn!(list = name, "{problem}");
                 Err(Rejection::Failed(anyhow::Error::msg(problem)))
+            }
+            Ok(News::Copy(copy)) if copy.origin.from != marks(&list.config) => {
+                list.ask_anew(now_s);
+                Err(Rejection::Invalid(format!("the sources of {name} have changed meanwhile; it is asked for anew")))
             }
             Ok(News::Copy(copy)) => match list.judge(&copy.read, &copy.origin, now_s) {
                 Belief::Good => self.take_copy(name, *copy, now_s),

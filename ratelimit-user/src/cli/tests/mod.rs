@@ -1,4 +1,5 @@
 mod explained;
+mod lists;
 mod parsed;
 mod rendered;
 

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{assert_text, counts, parse};
+use super::{assert_text, counts, lists, parse};
 use crate::api::{
     BanView, Banned, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded,
     ServiceExplanation, ServiceStatus, Status, Unbanned,
@@ -339,7 +339,7 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         refused: true,
         action: "drop".into(),
         entries: vec![block],
-        lists: Vec::new(),
+        lists: vec![lists::found(true)],
         bans: vec![banned("203.0.0.0/16", &["imap"], 0)],
         levels: Vec::new(),
     };
@@ -354,7 +354,7 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
             "",
             "still refused: 203.0.113.7",
             "service  reason   by",
-            "imap     blocked  block 203.0.113.0/24, ban 203.0.0.0/16 until 2026-11-22T05:00:00Z",
+            "imap     blocked  block 203.0.113.0/24, ban 203.0.0.0/16 until 2026-11-22T05:00:00Z, list bad (/etc/bad:3)",
             "",
             "`ratelimit explain 203.0.113.7` says what would change it",
         ],
@@ -406,11 +406,8 @@ fn a_good_configuration_is_summed_up() {
     assert!(lines[2].starts_with("  r.toml:4:"), "{text}");
     let line = |start: &str| *lines.iter().find(|line| line.starts_with(start)).unwrap();
     assert_eq!(line("mode"), "mode        enforce");
-    assert_eq!(
-        line("lists"),
-        "entries     trust 1, allow 1, block 0
-lists       none"
-    );
+    assert_eq!(line("entries"), "entries     trust 1, allow 1, block 0");
+    assert_eq!(line("lists"), "lists       none");
     assert_eq!(line("memory"), "memory      32 MiB, whatever comes");
     assert!(line("smtp  ").contains("observe  300/min burst 300  3000/min burst 3000"), "{text}");
     assert!(line("sieve  ").contains("192.0.2.25/32  enforce  off "), "{text}");
