@@ -25,10 +25,14 @@ impl Judgement {
 impl fmt::Display for Judgement {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, family, value, most, unit, kept } = self;
-        let verdict = if *kept { "kept" } else { "missed" };
+        let verdict = match kept {
+            true => "kept",
+            false if value.is_nan() => "unknown",
+            false => "missed",
+        };
         // A promise below one needs more digits than one of a hundred nanoseconds.
         let digits = if *most < 1.0 { 3 } else { 1 };
-        write!(out, "{verdict:6} {family:4} {what:50} {value:.digits$} {unit}, at most {most:.digits$}")
+        write!(out, "{verdict:7} {family:4} {what:50} {value:.digits$} {unit}, at most {most:.digits$}")
     }
 }
 
