@@ -226,8 +226,11 @@ impl List {
         self.good.replace(good)
     }
 
-    /// The sources hold what they held.
+    /// The sources hold what they held. Where that was asked of sources that are no longer configured, the new ones are asked.
     pub fn confirm(&mut self, now_s: u64) {
+        if self.good.as_ref().is_some_and(|good| good.origin.digest.is_empty()) {
+            return self.ask_anew(now_s);
+        }
         if let Some(good) = &mut self.good {
             good.confirmed_s = now_s;
         }

@@ -14,7 +14,8 @@ fn hosts(range: std::ops::Range<u32>) -> Read {
 }
 
 fn good(read: Read, now_s: u64) -> Good {
-    Good { read, origin: Origin::default(), fetched_s: now_s, confirmed_s: now_s }
+    let origin = Origin { digest: "d1ce".into(), ..Origin::default() };
+    Good { read, origin, fetched_s: now_s, confirmed_s: now_s }
 }
 
 fn with(read: Read) -> List {
@@ -70,6 +71,16 @@ fn a_copy_of_other_sources_is_another_list() {
     let mut list = with(hosts(0..100));
     let elsewhere = Origin { from: vec!["/other".into()], ..Origin::default() };
     assert_eq!(list.judge(&hosts(0..1), &elsewhere, START_S + 1), Belief::Good);
+}
+
+#[test]
+fn a_confirmation_by_sources_that_went_confirms_nothing() {
+    let mut list = with(hosts(0..9));
+    list.is_busy = true;
+    list.bring_again();
+    list.confirm(START_S + HOUR_S);
+    assert!(list.is_due(START_S + HOUR_S));
+    assert_eq!(list.good.as_ref().unwrap().confirmed_s, START_S);
 }
 
 #[test]
