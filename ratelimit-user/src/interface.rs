@@ -265,7 +265,7 @@ mod tests {
         assert!(said.contains("never judged"), "{said}");
     }
 
-    fn route(table: u8, prefix: u8, kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
+    pub(super) fn route(table: u8, prefix: u8, kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
         let mut route = RouteMessage::default();
         route.header.table = table;
         route.header.destination_prefix_length = prefix;

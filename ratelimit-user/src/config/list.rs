@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::Scope;
 use super::grammar::{ByteSize, Duration, Mode};
 use super::preset::Preset;
-use super::{Config, Scope, Service};
 
 /// A list of networks that somebody keeps: where it comes from, how it reads, and what is done by it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -131,11 +131,6 @@ impl List {
             services,
             ..list
         }
-    }
-
-    /// What holds for a service: `observe` anywhere wins.
-    pub fn mode_for(&self, config: &Config, service: &Service) -> Mode {
-        self.mode.map_or(Mode::Enforce, |mode| mode).and(config.mode_of(service))
     }
 
     /// How often it is fetched at most: what its publisher asks for, and a minute in any case.

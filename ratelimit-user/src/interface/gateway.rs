@@ -57,18 +57,10 @@ mod tests {
     use netlink_packet_route::route::RouteNextHop;
 
     use super::*;
+    use crate::interface::tests::route;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
-    }
-
-    fn route(table: u8, prefix: u8, kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
-        let mut route = RouteMessage::default();
-        route.header.table = table;
-        route.header.destination_prefix_length = prefix;
-        route.header.kind = kind;
-        route.attributes = attributes;
-        route
     }
 
     #[test]

@@ -31,11 +31,6 @@ impl<'a> LiveTables<'a> {
             now: now(),
         })
     }
-
-    /// The lists that name the source, one bit each; see [`Entry::lists`].
-    pub fn lists(&self) -> u64 {
-        self.entry.lists()
-    }
 }
 
 impl Tables for LiveTables<'_> {

@@ -64,7 +64,7 @@ pub struct Memory {
     pub family: &'static str,
     pub entries: usize,
     pub bytes: u64,
-    /// While it takes the place of one as large.
+    /// While it takes the place of one as large: the old one and the new one, which is why this is not judged.
     pub swap_bytes: u64,
 }
 
@@ -122,16 +122,12 @@ impl Report {
 
     fn sizes(&self) -> Vec<Judgement> {
         let judged = |memory: &Memory| {
-            let Memory { family, entries, bytes, swap_bytes } = *memory;
+            let Memory { family, entries, bytes, .. } = *memory;
             let bound = ROOT_BYTES + ENTRY_BYTES * entries as u64;
             let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-            let swap = swap_bytes as f64 / bytes as f64;
-            [
-                Judgement::new(format!("memory of {}", short(entries)), family, mib(bytes), mib(bound), "MiB"),
-                Judgement::new(format!("memory of {} during a swap", short(entries)), family, swap, 2.0, "times"),
-            ]
+            Judgement::new(format!("memory of {}", short(entries)), family, mib(bytes), mib(bound), "MiB")
         };
-        self.memory.iter().flat_map(judged).collect()
+        self.memory.iter().map(judged).collect()
     }
 
     /// Of IPv4; NaN if it was not measured, which no promise keeps.
