@@ -2,13 +2,18 @@
 //!
 //! The same function runs in the kernel over the packet and the BPF maps, on the host in the tests,
 //! and in `ratelimit explain` over the live maps.
+//!
+//! It has two steps. A [`glance`] settles almost every frame; what it leaves in [`Doubt`] is [examined](examine) more closely:
+//! new connections of suspects, and resets that may be answers to a challenge.
 
 use crate::{
     Action, Address, Entry, Frame, Mode, Reason, Service, ServiceId,
-    limiter::{admit, over_service_limit},
+    limiter::{admit, let_in},
     lookup::ClassId,
     parse::{Parsed, Scope, parse},
     reply::can_be_answered,
+    suspicion::is_pressed,
+    suspect::{Over, judge_suspect, takes_answer},
     tables::Tables,
 };
 
@@ -25,6 +30,24 @@ pub struct Verdict {
     pub class: ClassId,
     /// Whether a refusal is answered with a reset.
     pub resets: bool,
+    /// What could change the verdict.
+    pub doubt: Doubt,
+}
+
+/// Why a frame cannot be judged at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Doubt {
+    None = 0,
+    /// A new connection, while there is something about its service as a whole.
+    Pressed = 1,
+    /// A new connection over the limit of its source, or of its network, if SYNs are counted.
+    Source = 2,
+    Network = 3,
+    /// A reset that may answer a challenge.
+    Answer = 4,
+    /// A packet that may belong to no connection. It may be passed without asking.
+    Connection = 5,
 }
 
 /// Judges one frame.
@@ -35,10 +58,20 @@ pub fn decide<F: Frame, T: Tables>(frame: &F, tables: &T) -> Verdict {
 
 /// Judges what a frame shows of itself.
 ///
-/// The kernel calls [`parse`] and this apart, with a function boundary between them: its verifier then
-/// checks each half once, and not this one again for every way through the other.
+/// The kernel calls [`parse`] and the steps of this apart, with function boundaries between them: its verifier then checks each
+/// part once, and not again for every way through the others.
 #[inline(always)]
 pub fn judge<T: Tables>(parsed: &Parsed, tables: &T) -> Verdict {
+    let verdict = examine(parsed, glance(parsed, tables), tables);
+    match verdict.doubt {
+        Doubt::Connection => verdict.of_connection(tables.is_stray(parsed)),
+        Doubt::None | Doubt::Pressed | Doubt::Source | Doubt::Network | Doubt::Answer => verdict,
+    }
+}
+
+/// The first step.
+#[inline(always)]
+pub fn glance<T: Tables>(parsed: &Parsed, tables: &T) -> Verdict {
     let set = tables.set();
     let of_frame = |reason, service| Judged::by_frame(reason).in_mode(set.mode(service), service);
     match parsed.scope {
@@ -52,55 +85,114 @@ pub fn judge<T: Tables>(parsed: &Parsed, tables: &T) -> Verdict {
     }
 }
 
+/// The second step, for what the first one left in doubt.
+#[inline(always)]
+pub fn examine<T: Tables>(parsed: &Parsed, verdict: Verdict, tables: &T) -> Verdict {
+    let Some(id) = verdict.service else {
+        return verdict;
+    };
+    let service = tables.set().service_of(id);
+    let over = match verdict.doubt {
+        Doubt::None | Doubt::Connection => return verdict,
+        Doubt::Answer if takes_answer(parsed, id, service, tables) => {
+            return Verdict { reason: Reason::Answered, doubt: Doubt::None, ..verdict };
+        }
+        Doubt::Answer => return Verdict { doubt: doubt_of_connection(id, tables), ..verdict },
+        Doubt::Pressed => Over::Unknown,
+        Doubt::Source => Over::Source,
+        Doubt::Network => Over::Network,
+    };
+    let reason = judge_suspect(parsed, over, id, service, tables);
+    let entry = if verdict.class == ClassId::NONE { Entry::NONE } else { tables.entry(verdict.class) };
+    let observed = is_observed(reason, entry, id);
+    Verdict {
+        reason: if observed { Reason::Blocked } else { reason },
+        mode: if observed { Mode::Observe } else { verdict.mode },
+        doubt: Doubt::None,
+        ..verdict
+    }
+}
+
 /// Judges a frame for a service. Only new connections are held against lists and limits, unless a list asks for more.
 #[inline(always)]
 fn judge_for<T: Tables>(parsed: &Parsed, id: ServiceId, service: &Service, tables: &T) -> Judged {
     let set = tables.set();
     let is_new = parsed.reason == Reason::Admitted;
-    let is_listed = parsed.reason == Reason::Established && set.judges_all_packets(id);
+    let is_open = matches!(parsed.reason, Reason::Established | Reason::Answered);
+    let is_listed = is_open && set.judges_all_packets(id);
     if !is_new && !is_listed {
-        return Judged::by_frame(parsed.reason);
+        return if is_open { judge_open(parsed, id, tables) } else { Judged::by_frame(parsed.reason) };
     }
     let class = if set.has_entries() { tables.class(&parsed.source) } else { ClassId::NONE };
     let entry = if class == ClassId::NONE { Entry::NONE } else { tables.entry(class) };
     if is_listed {
         let blocked = entry.blocks_all_packets(id) && !entry.trusts(id) && !entry.allows(id);
-        let reason = if blocked { Reason::Blocked } else { Reason::Established };
-        return Judged { reason, entry, class, ..Judged::by_frame(reason) };
+        return match blocked {
+            true => Judged { entry, class, ..Judged::by_frame(Reason::Blocked) },
+            false => judge_open(parsed, id, tables),
+        };
     }
-    let reason = judge_new(&parsed.source, entry, id, service, tables);
-    // A list that observes refuses nobody; its mark is left on whoever everything else lets in.
-    let observed = !reason.refuses() && reason != Reason::Trusted && entry.observes(id) && !entry.allows(id);
+    let (reason, doubt) = judge_new(&parsed.source, entry, id, service, tables);
+    if doubt != Doubt::None {
+        return Judged { entry, class, doubt, ..Judged::by_frame(reason) };
+    }
+    let observed = is_observed(reason, entry, id);
     let reason = if observed { Reason::Blocked } else { reason };
     let resets = reason == Reason::Restricted && set.resets(id) && can_be_answered(parsed);
-    Judged { reason, entry, class, observed, resets }
+    Judged { reason, entry, class, observed, resets, doubt }
+}
+
+/// A packet that opens no connection: it passes unless it is an answer to a challenge, or belongs to none.
+#[inline(always)]
+fn judge_open<T: Tables>(parsed: &Parsed, id: ServiceId, tables: &T) -> Judged {
+    let doubt = match parsed.reason == Reason::Answered && tables.set().proves(id) {
+        true => Doubt::Answer,
+        false => doubt_of_connection(id, tables),
+    };
+    Judged { doubt, ..Judged::by_frame(Reason::Established) }
+}
+
+#[inline(always)]
+fn doubt_of_connection<T: Tables>(id: ServiceId, tables: &T) -> Doubt {
+    if tables.set().seeks_strays(id) { Doubt::Connection } else { Doubt::None }
 }
 
 /// Judges a new connection: trusted? restricted? blocked or banned, unless allowed? within its limits?
 #[inline(always)]
-fn judge_new<T: Tables>(source: &Address, entry: Entry, id: ServiceId, service: &Service, tables: &T) -> Reason {
+fn judge_new<T: Tables>(source: &Address, entry: Entry, id: ServiceId, service: &Service, tables: &T) -> (Reason, Doubt) {
+    let settled = |reason| (reason, Doubt::None);
     if entry.trusts(id) {
-        return Reason::Trusted;
+        return settled(Reason::Trusted);
     }
-    if tables.set().restricts(id) && !entry.permits(id) {
-        return Reason::Restricted;
+    let set = tables.set();
+    if set.restricts(id) && !entry.permits(id) {
+        return settled(Reason::Restricted);
     }
     if !entry.allows(id) {
         if entry.blocks(id) {
-            return Reason::Blocked;
+            return settled(Reason::Blocked);
         }
         if tables.is_banned(source, id) {
-            return Reason::Banned;
+            return settled(Reason::Banned);
         }
     }
+    if set.is_watched(id) && is_pressed(tables, id) {
+        return (Reason::Admitted, Doubt::Pressed);
+    }
     let now = tables.secret().ticks(tables.now());
-    if let Err(over) = admit(tables, service, *source, now) {
-        return over;
+    match admit(tables, service, *source, now) {
+        Err(over) if !set.proves(id) => settled(over),
+        Err(Reason::NetworkLimit) => (Reason::NetworkLimit, Doubt::Network),
+        Err(over) => (over, Doubt::Source),
+        Ok(()) if let_in(tables, id, service, now) => settled(Reason::ServiceLimit),
+        Ok(()) => settled(Reason::Admitted),
     }
-    match over_service_limit(tables, id, service, now) {
-        true => Reason::ServiceLimit,
-        false => Reason::Admitted,
-    }
+}
+
+/// A list that observes refuses nobody; its mark is left on whoever everything else lets in.
+#[inline(always)]
+fn is_observed(reason: Reason, entry: Entry, id: ServiceId) -> bool {
+    !reason.refuses() && reason != Reason::Trusted && entry.observes(id) && !entry.allows(id)
 }
 
 /// A verdict before its mode.
@@ -111,18 +203,19 @@ struct Judged {
     class: ClassId,
     observed: bool,
     resets: bool,
+    doubt: Doubt,
 }
 
 impl Judged {
     #[inline(always)]
     const fn by_frame(reason: Reason) -> Self {
-        Self { reason, entry: Entry::NONE, class: ClassId::NONE, observed: false, resets: false }
+        Self { reason, entry: Entry::NONE, class: ClassId::NONE, observed: false, resets: false, doubt: Doubt::None }
     }
 
     #[inline(always)]
     fn in_mode(self, mode: Mode, service: Option<ServiceId>) -> Verdict {
-        let Self { reason, entry, class, observed, resets } = self;
-        Verdict { reason, service, mode: if observed { Mode::Observe } else { mode }, entry, class, resets }
+        let Self { reason, entry, class, observed, resets, doubt } = self;
+        Verdict { reason, service, mode: if observed { Mode::Observe } else { mode }, entry, class, resets, doubt }
     }
 }
 
@@ -140,5 +233,12 @@ impl Verdict {
     #[inline(always)]
     pub fn blocked_by(&self) -> Option<ClassId> {
         (self.reason == Reason::Blocked).then_some(self.class)
+    }
+
+    /// The verdict about a packet of which it is known whether it belongs to a connection.
+    #[inline(always)]
+    pub const fn of_connection(self, is_stray: bool) -> Self {
+        let reason = if is_stray { Reason::Stray } else { self.reason };
+        Self { reason, doubt: Doubt::None, ..self }
     }
 }

@@ -68,9 +68,14 @@ impl Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome(pub u32);
 
+/// The lowest two bits say what is done.
 const DROPS: u8 = 1;
 const RESETS: u8 = 2;
+const CHALLENGES: u8 = 3;
+const ACTION: u8 = 3;
 const IS_SAMPLED: u8 = 4;
+/// Bits of an [`Outcome`] that are free for whoever hands it on.
+pub const FREE_SHIFT: u32 = 24 + 3;
 
 impl Outcome {
     #[inline(always)]
@@ -79,6 +84,7 @@ impl Outcome {
             Action::Pass => 0,
             Action::Drop => DROPS,
             Action::Reset => RESETS,
+            Action::Challenge => CHALLENGES,
         };
         let is_sampled = verdict.reason.refuses() || verdict.reason.is_new_connection();
         let flags = action | if is_sampled { IS_SAMPLED } else { 0 };
@@ -88,11 +94,11 @@ impl Outcome {
 
     #[inline(always)]
     pub const fn action(self) -> Action {
-        let [.., flags] = self.0.to_le_bytes();
-        match (flags & DROPS != 0, flags & RESETS != 0) {
-            (true, _) => Action::Drop,
-            (false, true) => Action::Reset,
-            (false, false) => Action::Pass,
+        match self.0.to_le_bytes()[3] & ACTION {
+            DROPS => Action::Drop,
+            RESETS => Action::Reset,
+            CHALLENGES => Action::Challenge,
+            _ => Action::Pass,
         }
     }
 
@@ -100,6 +106,12 @@ impl Outcome {
     #[inline(always)]
     pub const fn is_sampled(self) -> bool {
         self.0.to_le_bytes()[3] & IS_SAMPLED != 0
+    }
+
+    /// The service, also of an outcome that was handed on.
+    #[inline(always)]
+    pub const fn service(self) -> Option<ServiceId> {
+        ServiceId::new(self.0.to_le_bytes()[1] as usize)
     }
 
     /// The reason as a number.

@@ -13,9 +13,12 @@
 use crate::{
     address::Address,
     limit::{Limit, Ticks},
+    proof::of_completions,
     reason::Reason,
+    secret::Secret,
     set::{Service, ServiceId},
-    tables::Tables,
+    suspicion,
+    tables::{Cells, Tables},
 };
 
 /// How often a lost compare-and-swap is repeated.
@@ -30,11 +33,11 @@ pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Tic
 
     // All are asked before any is charged: a refused connection must cost its source nothing.
     let network = source.masked(network_mask);
-    let source = tables.secret().hash(source.masked(source_mask));
+    let source = tables.hash(source.masked(source_mask));
     if !has_room(source_short, source) || !has_room(source_long, source) {
         return Err(Reason::SourceLimit);
     }
-    let network = tables.secret().hash(network);
+    let network = tables.hash(network);
     if !has_room(network_short, network) || !has_room(network_long, network) {
         return Err(Reason::NetworkLimit);
     }
@@ -48,24 +51,84 @@ pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Tic
     Ok(())
 }
 
+/// The limit that the *completed* connections of a source exceed. SYNs that anybody can send in its name do not count here.
+#[inline(always)]
+pub fn excess<T: Tables>(
+    tables: &T,
+    id: ServiceId,
+    service: &Service,
+    source: Address,
+    now: Ticks,
+) -> Option<Reason> {
+    let (source_mask, network_mask) = service.masks(source);
+    let completions = Completions(tables);
+    let [source_short, source_long, network_short, network_long] = &service.limits;
+    let has_room = |limit, window, hash| has_room(&completions, &of_completions(limit, id, window), hash, now);
+
+    let hash = tables.hash(source.masked(source_mask));
+    if !has_room(source_short, 0, hash) || !has_room(source_long, 1, hash) {
+        return Some(Reason::SourceLimit);
+    }
+    let hash = tables.hash(source.masked(network_mask));
+    if !has_room(network_short, 2, hash) || !has_room(network_long, 3, hash) {
+        return Some(Reason::NetworkLimit);
+    }
+    None
+}
+
+/// Charges a completed connection, in the cells that are for that alone.
+#[inline(always)]
+pub fn complete<C: Cells>(cells: &C, secret: &Secret, id: ServiceId, service: &Service, source: Address, now: Ticks) {
+    let (source_mask, network_mask) = service.masks(source);
+    let (source, network) = (secret.hash(source.masked(source_mask)), secret.hash(source.masked(network_mask)));
+    for (window, limit) in service.limits.iter().enumerate() {
+        let hash = if window < 2 { source } else { network };
+        charge(cells, &of_completions(limit, id, window as u32), hash, now);
+    }
+}
+
+/// The cells that only completed connections charge, to be read.
+struct Completions<'a, T>(&'a T);
+
+impl<T: Tables> Cells for Completions<'_, T> {
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.0.completed_cell(index)
+    }
+
+    #[inline(always)]
+    fn replace_cell(&self, _index: u32, _seen: u32, _new: u32) -> bool {
+        true
+    }
+}
+
 /// Whether one more connection is within a limit.
 #[inline(always)]
-pub fn has_room<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
+pub fn has_room<T: Cells>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
     !limit.is_set() || owed_by(tables, limit, hash, now) <= limit.tolerance
 }
 
 /// Ticks owed by the lesser cell of a hash.
 #[inline(always)]
-pub fn owed_by<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> u32 {
+pub fn owed_by<T: Cells>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> u32 {
     let [a, b] = limit.choose(hash);
     let owed = |index| limit.owed(tables.cell(index).unwrap_or(now.0), now);
     let (owed_a, owed_b) = (owed(a), owed(b));
     if owed_a <= owed_b { owed_a } else { owed_b }
 }
 
+/// Takes one of the repeated SYNs that a service lets in.
+#[inline(always)]
+pub fn spend_retry<C: Cells>(cells: &C, service: &Service, now: Ticks) -> bool {
+    let limit = &service.retry;
+    let seen = cells.cell(limit.first_cell).unwrap_or(0);
+    let owed = limit.owed(seen, now);
+    owed <= limit.tolerance && cells.replace_cell(limit.first_cell, seen, Limit::owing(owed + limit.increment, now))
+}
+
 /// Charges one connection; false if there is no room (any more).
 #[inline(always)]
-fn charge<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
+fn charge<T: Cells>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
     if !limit.is_set() {
         return true;
     }
@@ -95,18 +158,34 @@ fn charge<T: Tables>(tables: &T, limit: &Limit, hash: u64, now: Ticks) -> bool {
     true
 }
 
+/// Counts a connection that is let in for its service as a whole. Says whether that is over its limit: then, or where too
+/// many wait for their handshake, it is suspect where handshakes are seen.
+#[inline(always)]
+pub fn let_in<T: Tables>(tables: &T, id: ServiceId, service: &Service, now: Ticks) -> bool {
+    let admitted = tables.count_admitted(id);
+    let is_over = over_service_limit(tables, service, admitted, now);
+    if tables.set().proves(id) {
+        if admitted & service.half_open_mask == 0 {
+            suspicion::note_waiting(tables, id, service, service.half_open_mask + 1, now);
+        }
+        if is_over {
+            suspicion::suspect(tables, id, now);
+        }
+    }
+    is_over
+}
+
 /// Whether a service as a whole is over its limit. Refuses nobody.
 ///
 /// Every processor counts for itself and charges the one shared cell once a batch, so that a flood on
 /// many processors does not fight over it. The answer lags by a batch per processor, and by one for every batch
 /// whose one swap is lost to another processor.
 #[inline(always)]
-pub fn over_service_limit<T: Tables>(tables: &T, id: ServiceId, service: &Service, now: Ticks) -> bool {
+fn over_service_limit<T: Tables>(tables: &T, service: &Service, admitted: u32, now: Ticks) -> bool {
     let limit = &service.whole;
     if !limit.is_set() {
         return false;
     }
-    let admitted = tables.count_admitted(id);
     let seen = tables.cell(limit.first_cell).unwrap_or(now.0);
     let owed = limit.owed(seen, now);
     if owed > limit.tolerance {

@@ -58,9 +58,12 @@ pub struct Parsed {
     pub family: Family,
     /// What this reason takes to apply.
     pub scope: Scope,
-    /// [`Reason::Admitted`] for a new connection: it is, unless something speaks against it.
+    /// [`Reason::Admitted`] for a new connection and [`Reason::Answered`] for a reset alone: they are, unless something
+    /// speaks against it.
     pub reason: Reason,
 }
+
+const _: () = assert!(size_of::<Parsed>() == 48);
 
 impl Parsed {
     /// A new connection as a frame would show it, for asking about one that has not come yet.
@@ -101,7 +104,7 @@ pub const fn reason_of_flags(flags: u8) -> Reason {
         (true, false) => Reason::Admitted,
         (false, true) => Reason::Established,
         // Only a reset may come without an acknowledgement (RFC 9293, section 3.5.2).
-        (false, false) if flags & RST != 0 && flags & FIN == 0 => Reason::Established,
+        (false, false) if flags & RST != 0 && flags & FIN == 0 => Reason::Answered,
         (false, false) => Reason::BadFlags,
     }
 }

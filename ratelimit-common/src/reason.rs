@@ -8,6 +8,19 @@ pub enum Action {
     Drop,
     /// Dropped, and answered with a TCP reset if there is one to spare.
     Reset,
+    /// Dropped, and answered with a challenge.
+    Challenge,
+}
+
+/// What a reason is, whatever the mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Passes,
+    Refuses,
+    /// Whoever means it is let in with the next attempt.
+    Asks,
+    /// It was for the gate, and what it says has been noted.
+    Absorbs,
 }
 
 /// Whether refusals are carried out or only counted.
@@ -31,7 +44,7 @@ impl Mode {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $label:literal, $refuses:literal, $meaning:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $label:literal, $kind:ident, $meaning:literal;)*) => {
         /// Why a frame left the gate the way it did. Every exit has exactly one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -52,10 +65,9 @@ macro_rules! reasons {
                 match self { $(Self::$name => $meaning),* }
             }
 
-            /// Whether a frame is dropped for this reason when the gate enforces.
             #[inline(always)]
-            pub const fn refuses(self) -> bool {
-                match self { $(Self::$name => $refuses),* }
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind),* }
             }
 
             /// The reason a raw number from a map or an event stands for.
@@ -67,35 +79,56 @@ macro_rules! reasons {
 }
 
 reasons! {
-    NotIp = "not_ip", false, "not an IPv4 or IPv6 packet";
-    NotTcp = "not_tcp", false, "not TCP, a fragment of something that is not TCP included";
-    LaterFragment = "later_fragment", false, "a fragment behind the first; it is worth nothing without the first";
-    NotServed = "not_served", false, "TCP to a port or an address that no service claims";
-    Established = "established", false, "a packet of an open connection; only new connections are judged";
-    Trusted = "trusted", false, "a new connection from a trusted network: no limit, no list";
-    Admitted = "admitted", false, "a new connection within every limit";
-    ServiceLimit = "service_limit", false,
+    NotIp = "not_ip", Passes, "not an IPv4 or IPv6 packet";
+    NotTcp = "not_tcp", Passes, "not TCP, a fragment of something that is not TCP included";
+    LaterFragment = "later_fragment", Passes, "a fragment behind the first; it is worth nothing without the first";
+    NotServed = "not_served", Passes, "TCP to a port or an address that no service claims";
+    Established = "established", Passes, "a packet of an open connection; only new connections are judged";
+    Trusted = "trusted", Passes, "a new connection from a trusted network: no limit, no list";
+    Admitted = "admitted", Passes, "a new connection within every limit";
+    ServiceLimit = "service_limit", Passes,
         "a new connection within its own limits while the whole service is over its limit; it passes and is counted";
-    Malformed = "malformed", true, "headers that cannot be read: truncated, a wrong length, or an extension chain that is too long";
-    FragmentedSyn = "fragmented_syn", true, "a first fragment that holds a SYN or too little of the TCP header";
-    BadFlags = "bad_flags", true, "TCP flags that no honest stack sends: SYN+FIN, SYN+RST, FIN without ACK, none";
-    MappedSource = "mapped_source", true, "an IPv6 packet that claims an IPv4-mapped source (::ffff:0:0/96)";
-    StraySynAck = "stray_syn_ack", true, "a SYN+ACK to a service port; servers send those, they do not receive them";
-    Restricted = "restricted", true, "a new connection from outside the networks that alone may reach the service (only_from)";
-    Blocked = "blocked", true, "a new connection from a blocked network";
-    Banned = "banned", true, "a new connection from a banned source or network";
-    SourceLimit = "source_limit", true, "a new connection over the limit of its source";
-    NetworkLimit = "network_limit", true, "a new connection over the limit of its network";
+    Ticketed = "ticketed", Passes, "a new connection of a suspect source that answered a challenge";
+    Repeated = "repeated", Passes,
+        "a new connection of a suspect source that did not answer a challenge, but repeated its SYN in time";
+    Challenged = "challenged", Asks,
+        "a new connection of a suspect source, which is asked whether it is alive; if it is, its next SYN passes";
+    Awaited = "awaited", Asks, "the first SYN of a suspect source, which passes when it repeats it";
+    Answered = "answered", Absorbs, "the answer to a challenge";
+    Malformed = "malformed", Refuses, "headers that cannot be read: truncated, a wrong length, or an extension chain that is too long";
+    FragmentedSyn = "fragmented_syn", Refuses, "a first fragment that holds a SYN or too little of the TCP header";
+    BadFlags = "bad_flags", Refuses, "TCP flags that no honest stack sends: SYN+FIN, SYN+RST, FIN without ACK, none";
+    MappedSource = "mapped_source", Refuses, "an IPv6 packet that claims an IPv4-mapped source (::ffff:0:0/96)";
+    StraySynAck = "stray_syn_ack", Refuses, "a SYN+ACK to a service port; servers send those, they do not receive them";
+    Restricted = "restricted", Refuses, "a new connection from outside the networks that alone may reach the service (only_from)";
+    Blocked = "blocked", Refuses, "a new connection from a blocked network";
+    Banned = "banned", Refuses, "a new connection from a banned source or network";
+    ConnectionCap = "connection_cap", Refuses,
+        "a new connection of a source that has as many open to the service as it may";
+    SourceLimit = "source_limit", Refuses, "a new connection over the limit of its source";
+    NetworkLimit = "network_limit", Refuses, "a new connection over the limit of its network";
+    ChallengeRate = "challenge_rate", Refuses,
+        "a new connection of a suspect source that could not be asked because the challenges are used up (challenge_rate)";
+    RetryRate = "retry_rate", Refuses,
+        "a repeated SYN of a suspect source, when as many as may be have been let in (retry_rate)";
+    Stray = "stray", Refuses, "a packet of no connection: an acknowledgement, data or a reset from nowhere";
 }
 
 impl Reason {
     /// What is done with a frame for this reason in a mode.
     #[inline(always)]
     pub const fn action(self, mode: Mode) -> Action {
-        match (mode, self.refuses()) {
-            (Mode::Enforce, true) => Action::Drop,
-            (Mode::Enforce, false) | (Mode::Observe, _) => Action::Pass,
+        match (mode, self.kind()) {
+            (Mode::Enforce, Kind::Asks) if matches!(self, Self::Challenged) => Action::Challenge,
+            (Mode::Enforce, Kind::Refuses | Kind::Asks | Kind::Absorbs) => Action::Drop,
+            (Mode::Enforce, Kind::Passes) | (Mode::Observe, _) => Action::Pass,
         }
+    }
+
+    /// Whether a frame is lost for this reason when the gate enforces.
+    #[inline(always)]
+    pub const fn refuses(self) -> bool {
+        matches!(self.kind(), Kind::Refuses)
     }
 
     /// Whether this reason is about a new connection to a service.
@@ -104,6 +137,13 @@ impl Reason {
             Self::Trusted
             | Self::Admitted
             | Self::ServiceLimit
+            | Self::Ticketed
+            | Self::Repeated
+            | Self::Challenged
+            | Self::Awaited
+            | Self::ConnectionCap
+            | Self::ChallengeRate
+            | Self::RetryRate
             | Self::Restricted
             | Self::Blocked
             | Self::Banned
@@ -114,6 +154,8 @@ impl Reason {
             | Self::LaterFragment
             | Self::NotServed
             | Self::Established
+            | Self::Answered
+            | Self::Stray
             | Self::Malformed
             | Self::FragmentedSyn
             | Self::BadFlags
@@ -143,7 +185,11 @@ mod tests {
     fn observe_drops_nothing_and_enforce_drops_every_refusal() {
         for reason in Reason::ALL {
             assert_eq!(reason.action(Mode::Observe), Action::Pass);
-            let expected = if reason.refuses() { Action::Drop } else { Action::Pass };
+            let expected = match reason.kind() {
+                Kind::Passes => Action::Pass,
+                Kind::Asks if *reason == Reason::Challenged => Action::Challenge,
+                Kind::Refuses | Kind::Asks | Kind::Absorbs => Action::Drop,
+            };
             assert_eq!(reason.action(Mode::Enforce), expected);
         }
     }

@@ -43,6 +43,17 @@ impl Answer {
         Self::of(parsed.family, parsed.destination, parsed.source, segment)
     }
 
+    /// Asks whoever sent a SYN whether it is alive: acknowledges what it did not send.
+    ///
+    /// Without a SYN of its own: stateful firewalls on the way take the sequence number of a SYN+ACK for the server's, and then
+    /// hold up the real one. A bare acknowledgement they let through as that of a half-open connection.
+    #[inline(always)]
+    pub fn challenge(parsed: &Parsed, cookie: u32) -> Self {
+        let ports = (u32::from(parsed.port) << 16) | u32::from(parsed.source_port);
+        let offset_and_flags = ((TCP_WORDS as u32) << 28) | (ACK << 16);
+        Self::of(parsed.family, parsed.destination, parsed.source, [ports, 0, cookie, offset_and_flags])
+    }
+
     /// Its bytes: those of an IPv4 answer are the first [`Answer::length`].
     #[inline(always)]
     pub fn bytes(&self) -> &[u8; LONGEST] {

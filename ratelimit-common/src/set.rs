@@ -63,7 +63,14 @@ pub struct Service {
     pub whole: Limit,
     /// A processor charges the whole-service cell when its count has none of these bits.
     pub batch_mask: u32,
-    padding: u32,
+    /// The same for half-open connections.
+    pub half_open_mask: u32,
+    /// How many connections may wait for their handshake before the service is suspect.
+    pub half_open: Limit,
+    /// How many repeated SYNs of suspects are let in.
+    pub retry: Limit,
+    /// Open connections that a source may have; 0 if there is no such limit.
+    pub connections: u64,
     /// IPv4 source and network, IPv6 source and network.
     masks: [Mask; 4],
     name: [u8; NAME_LEN],
@@ -77,7 +84,17 @@ impl Service {
         for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
             *slot = byte;
         }
-        Self { limits, whole, batch_mask, padding: 0, masks, name: bytes }
+        Self {
+            limits,
+            whole,
+            batch_mask,
+            half_open_mask: 0,
+            half_open: Limit::NONE,
+            retry: Limit::NONE,
+            connections: 0,
+            masks,
+            name: bytes,
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -109,6 +126,42 @@ struct DestinationNetwork {
     services: u64,
 }
 
+/// A port that a listener has, and the service it belongs to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+struct Listening {
+    port: u16,
+    /// One bit; 0 where the place is free.
+    service: u16,
+}
+
+/// An interface and its hardware address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Station {
+    /// 0 where the place is free.
+    pub interface: u32,
+    pub mac: [u8; 6],
+    padding: u16,
+}
+
+/// How suspects are asked to prove that they are alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Challenge {
+    /// They are not.
+    Off = 0,
+    /// By a cookie, which a live source sends back in a reset.
+    Reset = 1,
+    /// By dropping the first SYN: who means it repeats it.
+    Retry = 2,
+}
+
+/// Ports of listeners, all services together.
+pub const LISTENING: usize = 256;
+/// Interfaces whose frames are answered.
+pub const STATIONS: usize = 32;
+
 /// Everything a decision needs to know that does not grow.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -129,7 +182,23 @@ pub struct Set {
     pub resetting: u16,
     /// Services for which some list blocks packets of open connections too.
     pub all_packets: u16,
-    padding: u16,
+    /// Services whose handshakes are seen, so that suspects can be told to prove themselves.
+    pub proving: u16,
+    /// Services that hold a source to a number of open connections.
+    pub counting: u16,
+    /// Services for which packets that belong to no connection are looked for.
+    pub stray_seeking: u16,
+    /// A [`Challenge`].
+    challenge: u8,
+    padding: [u8; 3],
+    /// Least time between two challenges on one processor.
+    pub challenge_interval_ns: u64,
+    /// The network namespace whose sockets are watched, by its cookie; 0 for all.
+    pub namespace: u64,
+    /// Ports of listeners, and whose they are.
+    listening: [Listening; LISTENING],
+    /// The hardware addresses under which frames for this machine come in.
+    stations: [Station; STATIONS],
     /// Classes of the lists, the one that says nothing included.
     pub classes: u32,
     padding_of_classes: u32,
@@ -143,7 +212,7 @@ pub struct Set {
 }
 
 const _: () = assert!(size_of::<Limit>() == 16);
-const _: () = assert!(size_of::<Service>() == 184);
+const _: () = assert!(size_of::<Service>() == 224);
 const _: () = assert!(size_of::<Local>() == 24);
 const _: () = assert!(size_of::<Entry>() == 24);
 
@@ -221,6 +290,88 @@ impl Set {
     #[inline(always)]
     pub const fn resets(&self, id: ServiceId) -> bool {
         self.resetting & id.bit() != 0
+    }
+
+    /// Whether suspects of a service can be told to prove themselves.
+    #[inline(always)]
+    pub const fn proves(&self, id: ServiceId) -> bool {
+        self.proving & id.bit() != 0
+    }
+
+    /// Whether there may be something about a service that asks for a closer look: suspicion, or a source with as many
+    /// connections as it may have.
+    #[inline(always)]
+    pub const fn is_watched(&self, id: ServiceId) -> bool {
+        (self.proving | self.counting) & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn seeks_strays(&self, id: ServiceId) -> bool {
+        self.stray_seeking & id.bit() != 0
+    }
+
+    #[inline(always)]
+    pub const fn challenge(&self) -> Challenge {
+        match self.challenge {
+            1 => Challenge::Reset,
+            2 => Challenge::Retry,
+            _ => Challenge::Off,
+        }
+    }
+
+    pub fn set_challenge(&mut self, challenge: Challenge) {
+        self.challenge = challenge as u8;
+    }
+
+    /// Takes back what only works where handshakes are watched.
+    pub fn unwatch(&mut self) {
+        self.proving = 0;
+        self.counting = 0;
+    }
+
+    /// The service that a listener's port belongs to.
+    #[inline(always)]
+    pub fn listener(&self, port: u16) -> Option<ServiceId> {
+        let mut found = 0;
+        for place in &self.listening {
+            found |= if place.port == port { place.service } else { 0 };
+        }
+        if found == 0 { None } else { Some(ServiceId(place_of_lowest(found) as u8 & (SERVICES as u8 - 1))) }
+    }
+
+    /// Says whose a listener's port is; false if there is no room for it.
+    pub fn put_listener(&mut self, port: u16, id: ServiceId) -> bool {
+        let free = self.listening.iter_mut().find(|place| place.service == 0);
+        free.map(|place| *place = Listening { port, service: id.bit() }).is_some()
+    }
+
+    /// The ports of listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = u16> {
+        self.listening.iter().filter(|place| place.service != 0).map(|place| place.port)
+    }
+
+    /// Whether an interface has a hardware address.
+    #[inline(always)]
+    pub fn is_station(&self, interface: u32, mac: [u8; 6]) -> bool {
+        let wanted = word_of(mac);
+        let mut found = false;
+        for station in &self.stations {
+            found |= station.interface == interface && word_of(station.mac) == wanted;
+        }
+        found
+    }
+
+    /// Says which hardware addresses are this machine's. What does not fit is not answered.
+    pub fn put_stations(&mut self, stations: impl IntoIterator<Item = (u32, [u8; 6])>) {
+        for (place, (interface, mac)) in self.stations.iter_mut().zip(stations) {
+            *place = Station { interface, mac, padding: 0 };
+        }
+    }
+
+    /// A service by a place of any origin.
+    #[inline(always)]
+    pub fn service_of(&self, id: ServiceId) -> &Service {
+        &self.services[opaque(id.0.into()) as usize & (SERVICES - 1)]
     }
 
     /// Whether packets of open connections to a service meet lists.
@@ -319,6 +470,11 @@ impl Set {
         self.destination_networks += 1;
         Ok(())
     }
+}
+
+#[inline(always)]
+const fn word_of([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
 const SEEDS: u64 = 100_000;

@@ -6,7 +6,7 @@ use std::{cell::Cell, env};
 
 use bytemuck::Zeroable;
 use ratelimit_common::{
-    Address, ClassId, Entry, Limit, Mode, Moment, Parsed, Secret, Service, ServiceId, Set, Tables, Ticks,
+    Address, Cells, ClassId, Entry, Limit, Mode, Moment, Parsed, Secret, Service, ServiceId, Set, Tables, Ticks,
     limit::TICK_NS,
     limiter::admit,
     map::{DEFAULT_LINES, LINE_BYTES},
@@ -46,6 +46,21 @@ impl Host {
     }
 }
 
+impl Cells for Host {
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.cells.get(index as usize).map(Cell::get)
+    }
+
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        let cell = &self.cells[index as usize];
+        let unchanged = cell.get() == seen;
+        if unchanged {
+            cell.set(new);
+        }
+        unchanged
+    }
+}
+
 impl Tables for Host {
     fn set(&self) -> &Set {
         &self.set
@@ -69,19 +84,6 @@ impl Tables for Host {
 
     fn now(&self) -> Moment {
         Moment(self.now_ns.get() / CLOCK_STEP_NS * CLOCK_STEP_NS)
-    }
-
-    fn cell(&self, index: u32) -> Option<u32> {
-        self.cells.get(index as usize).map(Cell::get)
-    }
-
-    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
-        let cell = &self.cells[index as usize];
-        let unchanged = cell.get() == seen;
-        if unchanged {
-            cell.set(new);
-        }
-        unchanged
     }
 
     fn count_admitted(&self, _: ServiceId) -> u32 {

@@ -9,13 +9,16 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use ratelimit_common::{
-    Action, ClassId, Event, Moment, Parsed, Reason, Tables as _, Verdict,
+    Action, ClassId, Doubt, Entry, Event, Moment, Parsed, Reason, Tables as _, Verdict,
     bound::opaque,
-    event::{CLASS_PLACES, Hits, Outcome, TALLIES, Tally},
+    event::{CLASS_PLACES, FREE_SHIFT, Hits, Outcome, TALLIES, Tally},
     map::EVENT_BUFFER_BYTES,
 };
 
-use crate::tables::{Gate, clock_ns};
+use crate::{
+    strays,
+    tables::{Gate, clock_ns},
+};
 
 #[btf_map]
 static TALLIES_OF: PerCpuArray<Tally, TALLIES> = PerCpuArray::new();
@@ -30,6 +33,9 @@ static EVENTS_SPENT: PerCpuArray<[u64; REASONS], 1> = PerCpuArray::new();
 /// Until when the resets of this processor are used up.
 #[btf_map]
 static RESETS_SPENT: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// The same of challenges.
+#[btf_map]
+static CHALLENGES_SPENT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Whether events are sampled at all.
 #[unsafe(no_mangle)]
@@ -43,21 +49,28 @@ const REASONS: usize = Reason::COUNT.next_power_of_two();
 /// Events of one reason, or resets, that a quiet processor may send at once.
 const BURST: u64 = 16;
 
-/// What is left to do with a frame, in one word: what the verdict was, and two bits above it.
+/// What is left to do with a frame, in one word: the outcome; whether an event tells of it; whether there is no reset to spare;
+/// what is in doubt, and by which set and class; or, in the same place, the cookie of a challenge.
 #[derive(Clone, Copy)]
 pub struct Settled(pub u64);
+
+const TOLD: u64 = 1 << FREE_SHIFT;
+const SILENT: u64 = 2 << FREE_SHIFT;
+const HAS_COOKIE: u64 = 4 << FREE_SHIFT;
+const DOUBT_SHIFT: u32 = 32;
+const DOUBT: u64 = 7 << DOUBT_SHIFT;
+const EPOCH: u64 = 8 << DOUBT_SHIFT;
+const CLASS_SHIFT: u32 = 48;
+const COOKIE_SHIFT: u32 = 32;
 
 impl Settled {
     /// There was nothing to judge by.
     pub const NOTHING: Self = Self(0);
-    const TOLD: u64 = 1 << 32;
-    /// There is no reset to spare.
-    const SILENT: u64 = 1 << 33;
 
     /// Whether an event is to be sent.
     #[inline(always)]
     pub const fn is_told(self) -> bool {
-        self.0 & Self::TOLD != 0
+        self.0 & TOLD != 0
     }
 
     #[inline(always)]
@@ -68,49 +81,121 @@ impl Settled {
     #[inline(always)]
     pub const fn action(self) -> Action {
         match self.outcome().action() {
-            Action::Reset if self.0 & Self::SILENT != 0 => Action::Drop,
+            Action::Reset if self.0 & SILENT != 0 => Action::Drop,
             other => other,
         }
+    }
+
+    /// The number that a challenge asks for.
+    #[inline(always)]
+    pub const fn cookie(self) -> u32 {
+        (self.0 >> COOKIE_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    pub const fn with_cookie(self, cookie: u32) -> Self {
+        Self(self.0 & 0xffff_ffff | HAS_COOKIE | (cookie as u64) << COOKIE_SHIFT)
+    }
+
+    /// A verdict that is not settled yet.
+    #[inline(always)]
+    fn in_doubt<const CLOSELY: bool>(outcome: Outcome, doubt: Doubt, gate: &Gate<CLOSELY>, class: ClassId) -> Self {
+        let epoch = if gate.epoch() == 0 { 0 } else { EPOCH };
+        let class = (class.0 as u64) << CLASS_SHIFT;
+        Self(u64::from(outcome.0) | (doubt as u64) << DOUBT_SHIFT | epoch | class)
+    }
+
+    /// Whether a new connection or an answer is in doubt.
+    #[inline(always)]
+    pub const fn is_in_doubt(self) -> bool {
+        let doubt = self.0 & DOUBT;
+        doubt != 0 && doubt != (Doubt::Connection as u64) << DOUBT_SHIFT
+    }
+
+    /// Whether it is to be found out if a packet belongs to a connection.
+    #[inline(always)]
+    pub const fn is_sought(self) -> bool {
+        self.0 & (DOUBT | HAS_COOKIE) == (Doubt::Connection as u64) << DOUBT_SHIFT
+    }
+
+    /// The gate that has begun to judge.
+    #[inline(always)]
+    pub fn gate(self) -> Option<Gate<true>> {
+        Gate::open_at((self.0 & EPOCH != 0) as u32)
+    }
+
+    /// What a gate has found so far.
+    #[inline(always)]
+    pub fn verdict<const CLOSELY: bool>(self, gate: &Gate<CLOSELY>, reason: Reason) -> Verdict {
+        let service = self.outcome().service();
+        let class = ClassId((self.0 >> CLASS_SHIFT) as u16);
+        let doubt = match (self.0 & DOUBT) >> DOUBT_SHIFT {
+            1 => Doubt::Pressed,
+            2 => Doubt::Source,
+            3 => Doubt::Network,
+            4 => Doubt::Answer,
+            5 => Doubt::Connection,
+            _ => Doubt::None,
+        };
+        let mode = gate.set().mode(service);
+        Verdict { reason, service, mode, entry: Entry::NONE, class, resets: false, doubt }
     }
 }
 
 /// A verdict on its way into the books.
-pub struct Books<'a> {
-    gate: &'a Gate,
+pub struct Books<'a, const CLOSELY: bool> {
+    gate: &'a Gate<CLOSELY>,
     outcome: Outcome,
-    blocked_by: Option<ClassId>,
+    class: ClassId,
+    is_hit: bool,
+    doubt: Doubt,
 }
 
-impl<'a> Books<'a> {
+impl<'a, const CLOSELY: bool> Books<'a, CLOSELY> {
     #[inline(always)]
-    pub fn of(gate: &'a Gate, verdict: Verdict) -> Self {
-        Self { gate, outcome: Outcome::of(verdict), blocked_by: verdict.blocked_by() }
+    pub fn of(gate: &'a Gate<CLOSELY>, verdict: Verdict) -> Self {
+        let is_hit = verdict.blocked_by().is_some();
+        Self { gate, outcome: Outcome::of(verdict), class: verdict.class, is_hit, doubt: verdict.doubt }
     }
 
-    /// Counts the frame, and spends an event and a reset where there are some to spare.
+    /// Counts the frame, and spends an event and a reset where there are some to spare. What is in doubt is handed on as it is,
+    /// but for packets of open connections: of these only a sample is looked at, until it shows too many that belong to none.
     #[inline(always)]
     pub fn settle(&self, parsed: &Parsed) -> Settled {
         let action = self.outcome.action();
-        self.count(parsed, action);
-        if let Some(class) = self.blocked_by {
-            self.count_hit(class);
+        let is_last = match self.doubt {
+            Doubt::None => true,
+            Doubt::Connection => !strays::are_sought(),
+            Doubt::Pressed | Doubt::Source | Doubt::Network | Doubt::Answer => false,
+        };
+        if !is_last || self.count(parsed, action) {
+            return Settled::in_doubt(self.outcome, self.doubt, self.gate, self.class);
+        }
+        if self.is_hit {
+            self.count_hit(self.class);
         }
         let told = self.outcome.is_sampled() && SAMPLE_EVENTS.load() != 0 && self.spend_event();
         let silent = action == Action::Reset && !self.spend_reset();
-        let told = if told { Settled::TOLD } else { 0 };
-        Settled(u64::from(self.outcome.0) | told | if silent { Settled::SILENT } else { 0 })
+        let told = if told { TOLD } else { 0 };
+        Settled(u64::from(self.outcome.0) | told | if silent { SILENT } else { 0 })
     }
 
+    /// Whether the frame is one of the sample that is not counted yet but looked at.
     #[inline(always)]
-    fn count(&self, parsed: &Parsed, action: Action) {
-        if let Some(tally) = TALLIES_OF.get_ptr_mut(self.outcome.tally_index(parsed.family)) {
-            // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-            let tally = unsafe { &mut *tally };
-            match action {
-                Action::Pass => tally.passed += 1,
-                Action::Drop | Action::Reset => tally.dropped += 1,
-            }
+    fn count(&self, parsed: &Parsed, action: Action) -> bool {
+        let Some(tally) = TALLIES_OF.get_ptr_mut(self.outcome.tally_index(parsed.family)) else {
+            return false;
+        };
+        // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+        let tally = unsafe { &mut *tally };
+        if self.doubt == Doubt::Connection && tally.passed % strays::SAMPLE == 0 {
+            return true;
         }
+        match action {
+            Action::Pass => tally.passed += 1,
+            Action::Drop | Action::Reset | Action::Challenge => tally.dropped += 1,
+        }
+        false
     }
 
     #[inline(always)]
@@ -148,6 +233,27 @@ impl<'a> Books<'a> {
         spend(unsafe { &mut *spent }, self.gate.now(), self.gate.set().reset_interval_ns)
     }
 }
+
+/// Takes one of the challenges: at any flood rate at most one an interval, those of a tick of the clock at once.
+#[inline(always)]
+pub fn spend_challenge<const CLOSELY: bool>(gate: &Gate<CLOSELY>) -> bool {
+    let Some(spent) = CHALLENGES_SPENT.get_ptr_mut(0) else {
+        return false;
+    };
+    let interval_ns = gate.set().challenge_interval_ns;
+    // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
+    let spent = unsafe { &mut *spent };
+    let Moment(now) = gate.now();
+    let start = (*spent).max(now);
+    if start - now > CHALLENGES_NS {
+        return false;
+    }
+    *spent = start + interval_ns;
+    true
+}
+
+/// How many challenges may be sent at once: those of this time. Longer than a tick of the clock at HZ=100.
+const CHALLENGES_NS: u64 = 20_000_000;
 
 /// Takes one of what comes once an interval, [`BURST`] of them at once after a pause.
 #[inline(always)]

@@ -4,7 +4,9 @@ use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
 };
-use ratelimit_common::{Parsed, reply::Answer};
+use ratelimit_common::{Parsed, Tables as _, reply::Answer};
+
+use crate::tables::Gate;
 
 const MAC_LEN: usize = 6;
 /// The bit of a hardware address that means several stations.
@@ -18,6 +20,12 @@ pub fn reset(context: *mut xdp_md, parsed: &Parsed) -> bool {
     answer_with_reset(context, parsed) != 0
 }
 
+/// The same with a challenge.
+#[inline(always)]
+pub fn challenge(context: *mut xdp_md, parsed: &Parsed, cookie: u32) -> bool {
+    answer_with_challenge(context, parsed, cookie) != 0
+}
+
 /// A function of its own, and global: its stack is not that of whoever refuses, and the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -29,7 +37,17 @@ extern "C" fn answer_with_reset(context: *mut xdp_md, parsed: *const Parsed) -> 
     u32::from(turn_round(context) && put(context, u32::from(parsed.ip_at), &Answer::reset(parsed)))
 }
 
-/// Exchanges the hardware addresses. A frame for several stations, or from them, is not answered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_with_challenge(context: *mut xdp_md, parsed: *const Parsed, cookie: u32) -> u32 {
+    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
+    let Some(parsed) = (unsafe { parsed.as_ref() }) else {
+        return 0;
+    };
+    u32::from(turn_round(context) && put(context, u32::from(parsed.ip_at), &Answer::challenge(parsed, cookie)))
+}
+
+/// Exchanges the hardware addresses. A frame that is not for this machine, or from several stations, is not answered.
 #[inline(always)]
 fn turn_round(context: *mut xdp_md) -> bool {
     let mut macs = [[0u8; MAC_LEN]; 2];
@@ -39,7 +57,12 @@ fn turn_round(context: *mut xdp_md) -> bool {
         return false;
     }
     let [to, from] = macs;
-    if (to[0] | from[0]) & GROUP != 0 {
+    // SAFETY: as above.
+    let interface = unsafe { (*context).ingress_ifindex };
+    let Some(gate) = Gate::<true>::open() else {
+        return false;
+    };
+    if (to[0] | from[0]) & GROUP != 0 || !gate.set().is_station(interface, to) {
         return false;
     }
     let mut turned = [from, to];

@@ -1,4 +1,5 @@
-//! What the decision sees of the maps. Nothing but this, [`lists`], [`bans`] and [`books`](crate::books) touches a map.
+//! What the decision sees of the maps. Nothing but this, [`lists`], [`bans`], [`proofs`] and [`books`](crate::books) touches
+//! a map.
 
 use core::{
     cell::Cell,
@@ -11,13 +12,14 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use ratelimit_common::{
-    Address, ClassId, Entry, Moment, SERVICES, Secret, ServiceId, Set, Tables,
+    Address, Cells, ClassId, Entry, Moment, Parsed, SERVICES, Secret, ServiceId, Set, Tables,
     bound::opaque,
+    challenge::{Slot, Tuple},
     event::{CLASS_PLACES, place_of_class},
     map::{CELLS_PER_LINE, DEFAULT_LINES, MMAPABLE},
 };
 
-use crate::{bans, lists};
+use crate::{bans, books, lists, proofs};
 
 /// Which of the two sets is in force: the lowest bit.
 #[btf_map]
@@ -37,18 +39,31 @@ static CELLS: Array<[u32; CELLS_PER_LINE], DEFAULT_LINES, MMAPABLE> = Array::new
 static ADMITTED: PerCpuArray<[u32; SERVICES], 1> = PerCpuArray::new();
 
 /// One run's view of the maps: the epoch is read once, the clock at most once.
-pub struct Gate {
+///
+/// One that looks closely calls functions where the other one computes in place: it has less stack to spare, and more time.
+pub struct Gate<const CLOSELY: bool = false> {
     epoch: u32,
     set: &'static Set,
     secret: &'static Secret,
     now: Cell<u64>,
 }
 
-impl Gate {
+impl<const CLOSELY: bool> Gate<CLOSELY> {
     #[inline(always)]
     pub fn open() -> Option<Self> {
-        let epoch = *EPOCH.get(0)? & 1;
+        Self::open_at(*EPOCH.get(0)?)
+    }
+
+    /// One that judges by the set that an earlier step has judged by.
+    #[inline(always)]
+    pub fn open_at(epoch: u32) -> Option<Self> {
+        let epoch = epoch & 1;
         Some(Self { epoch, set: SETS.get(epoch)?, secret: SECRET.get(0)?, now: Cell::new(0) })
+    }
+
+    #[inline(always)]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// The place of a class of the set in force in the tables that hold both sets.
@@ -65,7 +80,24 @@ pub fn clock_ns() -> u64 {
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
-impl Tables for Gate {
+impl<const CLOSELY: bool> Cells for Gate<CLOSELY> {
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<u32> {
+        // SAFETY: an aligned word of the map; other processors write it only as a whole.
+        cell(index).map(|cell| unsafe { cell.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        match cell(index) {
+            // SAFETY: an aligned word of the map.
+            Some(cell) => unsafe { replace(cell, seen, new) },
+            None => true,
+        }
+    }
+}
+
+impl<const CLOSELY: bool> Tables for Gate<CLOSELY> {
     #[inline(always)]
     fn set(&self) -> &Set {
         self.set
@@ -92,6 +124,22 @@ impl Tables for Gate {
     }
 
     #[inline(always)]
+    fn hash(&self, address: Address) -> u64 {
+        match CLOSELY {
+            true => hash_of(&address),
+            false => self.secret.hash(address),
+        }
+    }
+
+    #[inline(always)]
+    fn tuple(&self, parsed: &Parsed) -> Tuple {
+        match CLOSELY {
+            true => Tuple::from_hash(hash_of_connection(parsed)),
+            false => Tuple::of(self.secret, parsed),
+        }
+    }
+
+    #[inline(always)]
     fn now(&self) -> Moment {
         if self.now.get() == 0 {
             self.now.set(clock_ns());
@@ -100,19 +148,33 @@ impl Tables for Gate {
     }
 
     #[inline(always)]
-    fn cell(&self, index: u32) -> Option<u32> {
-        // SAFETY: an aligned word of the map; other processors write it only as a whole.
-        cell(index).map(|cell| unsafe { cell.read_volatile() })
+    fn is_proven(&self, source: &Address) -> bool {
+        proofs::is_proven(source, self.now().0)
     }
 
     #[inline(always)]
-    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
-        const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
-        match cell(index) {
-            // SAFETY: an aligned word of the map.
-            Some(cell) => unsafe { atomic_cxchg::<u32, ORDER, ORDER>(cell, seen, new).1 },
-            None => true,
-        }
+    fn open_connections(&self, source: &Address, service: ServiceId) -> u32 {
+        proofs::open_connections(source, service)
+    }
+
+    #[inline(always)]
+    fn completed_cell(&self, index: u32) -> Option<u32> {
+        proofs::completed_cell(index)
+    }
+
+    #[inline(always)]
+    fn slot(&self, place: u32) -> Slot {
+        proofs::slot(place)
+    }
+
+    #[inline(always)]
+    fn put_slot(&self, place: u32, slot: Slot) {
+        proofs::put_slot(place, slot);
+    }
+
+    #[inline(always)]
+    fn spend_challenge(&self) -> bool {
+        books::spend_challenge(self)
     }
 
     #[inline(always)]
@@ -126,6 +188,40 @@ impl Tables for Gate {
         *count = count.wrapping_add(1);
         *count
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hash_of(address: *const Address) -> u64 {
+    // SAFETY: the caller passes a reference; the verifier asks for the comparison with null.
+    match (unsafe { address.as_ref() }, SECRET.get(0)) {
+        (Some(address), Some(secret)) => secret.hash(*address),
+        _ => 0,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hash_of_connection(parsed: *const Parsed) -> u64 {
+    // SAFETY: as above.
+    match (unsafe { parsed.as_ref() }, SECRET.get(0)) {
+        (Some(parsed), Some(secret)) => {
+            secret.hash_connection(parsed.source, parsed.destination, parsed.source_port, parsed.port)
+        }
+        _ => 0,
+    }
+}
+
+/// Replaces a word if it still is what was seen.
+///
+/// # Safety
+///
+/// An aligned word of a map.
+#[inline(always)]
+pub unsafe fn replace(cell: *mut u32, seen: u32, new: u32) -> bool {
+    const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
+    // SAFETY: what the caller says.
+    unsafe { atomic_cxchg::<u32, ORDER, ORDER>(cell, seen, new).1 }
 }
 
 #[inline(always)]

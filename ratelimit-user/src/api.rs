@@ -9,15 +9,16 @@
 //! | `PUT /v1/mode` | [`SetMode`] | [`ModeView`] |
 //! | `GET /v1/mode` | | [`ModeView`] |
 //! | `POST /v1/confirm` | | [`ModeView`] |
-//! | `GET /v1/limits` | | `[LimitView]` |
-//! | `PUT /v1/limits/SERVICE` | [`SetLimit`] | `[LimitView]` |
-//! | `DELETE /v1/limits/SERVICE?level=L` | | `[LimitView]`; all levels if none is named |
+//! | `GET /v1/limits` | | [`LimitsView`] |
+//! | `PUT /v1/limits/SERVICE` | [`SetLimit`] | [`LimitsView`] |
+//! | `DELETE /v1/limits/SERVICE?level=L` | | [`LimitsView`]; one level, with `connections=true` the connections, without either everything |
 //! | `GET /v1/entries/KIND` | | `[EntryView]` |
 //! | `POST /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
 //! | `DELETE /v1/entries/KIND` | [`EntryRequest`], of which only the network counts | `[EntryView]` |
 //! | `GET /v1/bans` | | `[BanView]` |
 //! | `POST /v1/bans` | [`BanRequest`] | [`Banned`] |
 //! | `DELETE /v1/bans` | [`UnbanRequest`] | [`Unbanned`] |
+//! | `GET /v1/sources?by=B&most=N` | | `[SourceView]` |
 //! | `GET /v1/lists` | | `[ListView]` |
 //! | `GET /v1/lists/test?address=A` | | `[ListMatch]` |
 //! | `POST /v1/lists/refresh?list=L` | | one [`ListProgress`] a line (NDJSON) until all are done; all lists if none is named |
@@ -35,7 +36,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::bans::By;
-use crate::config::{Action, Burst, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
+use crate::config::{Action, Burst, Connections, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
 use crate::lists::screen::Refusals;
 
 /// One address. What cannot be read is ignored.
@@ -66,6 +67,7 @@ pub struct Status {
     pub other: BTreeMap<String, Count>,
     pub memory_bytes: u64,
     pub entries: EntryCounts,
+    pub proof: ProofStatus,
     /// Counts the configurations put in force since the gate was made.
     pub generation: u64,
     pub warnings: Vec<String>,
@@ -94,6 +96,95 @@ pub struct ServiceStatus {
     pub refused: u64,
     /// Frames that would have been dropped in enforce.
     pub would_refuse: u64,
+    pub pressure: Pressure,
+}
+
+/// How hard pressed a service is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Whether completed handshakes of it were ever seen; without, it is suspect for nothing but its own limit.
+    pub watched: bool,
+    /// Whether unproven sources are challenged.
+    pub suspect: bool,
+    /// Connections that wait for their handshake, estimated.
+    pub half_open: u32,
+    /// How many of them make it suspect: half of what its listener can hold.
+    pub half_open_most: u32,
+    /// Connections that are open, of all sources.
+    pub connections: u64,
+}
+
+/// What is known of sources, and what suspects were asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofStatus {
+    /// Why handshakes are not watched, where they should be.
+    pub unwatched: Option<String>,
+    /// Sources that completed a handshake in the last 30 days: IPv4 addresses and IPv6 /64s.
+    pub proven: u64,
+    /// How many there is room for.
+    pub proven_most: u64,
+    /// Sources that were not noted as proven: no room, or too many of their /48.
+    pub not_noted: u64,
+    pub not_noted_of_site: u64,
+    /// Handshakes seen since the filter was first loaded.
+    pub handshakes: u64,
+    /// Connections that are open now, and those of them that are older than the filter.
+    pub connections: u64,
+    pub older: u64,
+    /// Connections that were not counted: no room.
+    pub not_counted: u64,
+    pub challenges: Challenges,
+}
+
+/// What suspects were asked, since the filter was first loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenges {
+    pub sent: u64,
+    pub answered: u64,
+    /// Sent and not answered (yet).
+    pub unanswered: u64,
+    /// Suspects that could not be asked (`challenge_rate`).
+    pub over_budget: u64,
+    /// First SYNs that were dropped to see whether they are repeated.
+    pub awaited: u64,
+    /// Tickets that are good now.
+    pub tickets: u64,
+    /// Connections let in with a ticket, and as repetitions.
+    pub ticketed: u64,
+    pub repeated: u64,
+    /// Repetitions that were not let in (`retry_rate`).
+    pub retries_over_budget: u64,
+    /// Packets of no connection that were dropped.
+    pub strays: u64,
+}
+
+/// By what sources are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum SourcesBy {
+    /// Those with the most open connections.
+    #[default]
+    Connections,
+    /// Those with the most refusals among the latest sampled events.
+    Drops,
+    /// Those of the latest sampled events.
+    Last,
+}
+
+/// A source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceView {
+    pub source: Network,
+    pub service: String,
+    /// Connections that are open now, and how many may be.
+    pub connections: u64,
+    pub most: Option<u64>,
+    /// Sampled events in which it was refused: at any rate only some of the refusals.
+    pub drops: u64,
+    /// The latest sampled event: when (RFC 3339), and its reason.
+    pub last: Option<String>,
+    pub reason: Option<String>,
+    pub proven: bool,
 }
 
 /// Frames, since the gate was made.
@@ -139,6 +230,8 @@ pub struct Explanation {
     /// False when the answer comes from the pinned maps because no controller runs.
     pub controller: bool,
     pub services: Vec<ServiceExplanation>,
+    /// Since when and by what it is proven; none if it is not.
+    pub proven: Option<ProvenView>,
     /// The latest sampled verdicts about this address, newest first.
     pub recent: Vec<Event>,
 }
@@ -161,6 +254,21 @@ pub struct ServiceExplanation {
     /// Every line of a list that says something of the address.
     pub lists: Vec<ListMatch>,
     pub levels: Vec<LevelExplanation>,
+    /// Connections that it has open.
+    pub connections: u64,
+    /// How many it may have.
+    pub connections_most: Option<u64>,
+    /// Whether the service is suspect, so that unproven sources are challenged.
+    pub suspect: bool,
+}
+
+/// What a source has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenView {
+    /// RFC 3339: its last handshake.
+    pub last: String,
+    /// RFC 3339: when a connection ended in which both sides said something.
+    pub exchanged: Option<String>,
 }
 
 /// How far a source or network is into a limit.
@@ -208,6 +316,13 @@ pub struct ModeEnd {
     pub awaits_confirmation: bool,
 }
 
+/// Service by service in their order, levels from the source up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LimitsView {
+    pub limits: Vec<LimitView>,
+    pub connections: Vec<ConnectionsView>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LimitView {
     pub service: String,
@@ -223,14 +338,41 @@ pub struct LimitView {
     pub capacity_per_s: Option<f64>,
 }
 
+/// How many connections one source may hold open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsView {
+    pub service: String,
+    /// A number or `off`.
+    pub connections: Connections,
+    /// What the configuration file (or the default) says, where a command changed it.
+    pub configured: Option<Connections>,
+    /// RFC 3339: when the change by command ends.
+    pub until: Option<String>,
+    /// Whether the service is `to` networks: connections are counted only where its listener is on this
+    /// machine all the same.
+    pub to_networks: bool,
+}
+
+/// A rate, a burst or both; or connections and nothing else of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetLimit {
-    pub level: Level,
+    /// Whose rate and burst; those of a source if none is named.
+    pub level: Option<Level>,
     pub rate: Option<Rate>,
     pub burst: Option<Burst>,
-    /// Back to the configured limit after this time.
+    /// A number or `off`.
+    pub connections: Option<Connections>,
+    /// Back to what is configured after this time.
     #[serde(rename = "for")]
     pub for_: Option<Duration>,
+}
+
+/// What goes back to what is configured: everything if nothing is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetLimit {
+    pub level: Option<Level>,
+    #[serde(default)]
+    pub connections: bool,
 }
 
 /// A network to add to or remove from `trust`, `allow` or `block`.
@@ -271,6 +413,9 @@ pub struct BanRequest {
     pub services: Vec<String>,
     #[serde(default)]
     pub note: Option<String>,
+    /// Ends its open connections too.
+    #[serde(default)]
+    pub kill: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,6 +444,9 @@ pub struct Banned {
     /// What it does not act on because it is allowed: the services, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<String>,
+    /// Open connections that were ended, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<u64>,
 }
 
 /// Bans to end: those around an address and inside a network, or all.

@@ -12,6 +12,7 @@ use aya::{
     Ebpf,
     programs::{ProgramError, Xdp},
 };
+pub use bpf::SocketLink;
 use bpf::{Hook, XdpLink};
 pub use error::AttachError;
 pub use occupant::{Holder, Occupant};

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     io::Write as _,
+    num::NonZeroU32,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -21,6 +22,8 @@ pub struct Changes {
     pub modes: BTreeMap<String, ModeChange>,
     #[serde(default)]
     pub limits: Vec<LimitChange>,
+    #[serde(default)]
+    pub connections: Vec<ConnectionsChange>,
     #[serde(default)]
     pub entries: Vec<AddedEntry>,
 }
@@ -41,6 +44,14 @@ pub struct LimitChange {
     pub service: String,
     pub level: Level,
     pub limits: Vec<Limit>,
+    pub until_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsChange {
+    pub service: String,
+    /// None is `off`.
+    pub connections: Option<NonZeroU32>,
     pub until_s: Option<u64>,
 }
 
@@ -112,6 +123,11 @@ impl Changes {
                 Level::Service => service.service = change.limits.first().copied(),
             }
         }
+        for change in &self.connections {
+            if let Some(service) = effective.services.iter_mut().find(|service| service.name == change.service) {
+                service.connections = change.connections;
+            }
+        }
         for added in &self.entries {
             let Some(services) = scope_of(&added.services, config) else {
                 continue;
@@ -132,6 +148,7 @@ impl Changes {
         let over = |until_s: Option<u64>| until_s.is_some_and(|until_s| until_s <= now_s);
         let before = self.clone();
         self.limits.retain(|change| !over(change.until_s));
+        self.connections.retain(|change| !over(change.until_s));
         let ended: Vec<String> =
             self.modes.iter().filter(|(_, change)| over(change.until_s)).map(|(scope, _)| scope.clone()).collect();
         for scope in ended {
@@ -224,6 +241,33 @@ mod tests {
     }
 
     #[test]
+    fn connections_for_a_time_go_back_to_the_file() {
+        let change = |service: &str, connections, until_s| ConnectionsChange {
+            service: service.into(),
+            connections: NonZeroU32::new(connections),
+            until_s,
+        };
+        let soon = seconds(SystemTime::now()) + 60;
+        let connections = vec![change("smtp", 7, Some(soon)), change("imap", 0, None), change("gone", 1, None)];
+        let mut changes = Changes { connections, ..Changes::default() };
+        let of = |changes: &Changes, name: &str| changes.applied_to(&config()).service(name).unwrap().connections;
+        assert_eq!(of(&changes, "smtp"), NonZeroU32::new(7));
+        assert_eq!(of(&changes, "imap"), None);
+        assert_eq!(of(&changes, "pop3"), NonZeroU32::new(60));
+        assert!(!changes.expire(SystemTime::now()));
+        assert!(changes.expire(SystemTime::now() + Duration::from_secs(61)));
+        assert_eq!(of(&changes, "smtp"), NonZeroU32::new(50));
+        assert_eq!(of(&changes, "imap"), None, "what has no end stays");
+    }
+
+    #[test]
+    fn changes_from_before_connections_could_be_set_are_read() {
+        let state = tempfile::tempdir().unwrap();
+        fs::write(state.path().join("changes.json"), r#"{"modes": {}, "limits": [], "entries": []}"#).unwrap();
+        assert_eq!(Changes::load(state.path()).unwrap(), Changes::default());
+    }
+
+    #[test]
     fn what_is_saved_is_loaded_and_garbage_is_named() {
         let state = tempfile::tempdir().unwrap();
         assert_eq!(Changes::load(state.path()).unwrap(), Changes::default());
@@ -236,6 +280,7 @@ mod tests {
             note: Some("webmail".into()),
             since_s: 1,
         });
+        changes.connections.push(ConnectionsChange { service: "smtp".into(), connections: None, until_s: Some(9) });
         changes.save(state.path()).unwrap();
         assert_eq!(Changes::load(state.path()).unwrap(), changes);
         assert_eq!(changes.applied_to(&config()).trust[0].services, Scope::Services(vec!["smtp".into()]));

@@ -29,11 +29,11 @@ use tokio::{
 };
 
 use crate::api::{
-    BanRequest, BanView, Banned, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitView,
-    ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, Refused, Reloaded, SetLimit, SetMode, Status,
+    BanRequest, BanView, Banned, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitsView,
+    ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, Refused, Reloaded, ResetLimit, SetLimit, SetMode, Status,
     UnbanRequest, Unbanned,
 };
-use crate::config::{EntryKind, Level};
+use crate::config::EntryKind;
 use crate::ssh;
 
 pub use error::{ClientError, Foreign, Stopped};
@@ -96,18 +96,19 @@ impl Client {
         self.ask(Method::POST, "/v1/confirm")
     }
 
-    pub fn limits(&self) -> Result<Vec<LimitView>, ClientError> {
+    pub fn limits(&self) -> Result<LimitsView, ClientError> {
         self.ask(Method::GET, "/v1/limits")
     }
 
-    pub fn set_limit(&self, service: &str, wanted: &SetLimit) -> Result<Vec<LimitView>, ClientError> {
+    pub fn set_limit(&self, service: &str, wanted: &SetLimit) -> Result<LimitsView, ClientError> {
         self.tell(Method::PUT, &format!("/v1/limits/{}", encoded(service)), wanted)
     }
 
-    /// Back to the configured limits, of one level or of all.
-    pub fn reset_limit(&self, service: &str, level: Option<Level>) -> Result<Vec<LimitView>, ClientError> {
-        let level = level.map(|level| format!("?level={level}")).unwrap_or_default();
-        self.ask(Method::DELETE, &format!("/v1/limits/{}{level}", encoded(service)))
+    /// Back to what is configured.
+    pub fn reset_limit(&self, service: &str, reset: ResetLimit) -> Result<LimitsView, ClientError> {
+        let level = reset.level.map(|level| format!("&level={level}")).unwrap_or_default();
+        let query = format!("connections={}{level}", reset.connections);
+        self.ask(Method::DELETE, &format!("/v1/limits/{}?{query}", encoded(service)))
     }
 
     pub fn entries(&self, kind: EntryKind) -> Result<Vec<EntryView>, ClientError> {

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use ratelimit_common::{Address, Limit, Mode, Service, Set, limit::TICK_NS, set::TooManyDestinations};
+use ratelimit_common::{
+    Address, Challenge, Limit, Mode, Service, Set,
+    limit::TICK_NS,
+    set::TooManyDestinations,
+    suspicion::{half_open_limit, retries_cell},
+};
 
 use crate::{
     config::{self, Config, Deny, Destination, Network},
@@ -60,8 +65,10 @@ fn compile_set(config: &Config, layout: &Layout, machine: &Machine, lists: &Weig
     set.event_interval_ns = event_interval_ns(config.events_per_second, machine.processors);
     set.set_mode(None, mode(config.mode));
     let mut local = 0;
-    for (service, place) in config.services.iter().filter_map(|service| Some((service, layout.place(&service.name)?))) {
-        set.put_service(place.id, compile_service(service, place, machine.processors), &service.ports);
+    for (service, place) in placed(config, layout) {
+        let mut compiled = compile_service(service, place, machine.processors);
+        compile_suspicion(&mut compiled, service, place, config, machine);
+        set.put_service(place.id, compiled, &service.ports);
         set.set_mode(Some(place.id), mode(config.mode_of(service)));
         match &service.to {
             Destination::Local => local |= place.id.bit(),
@@ -84,8 +91,59 @@ fn compile_set(config: &Config, layout: &Layout, machine: &Machine, lists: &Weig
     set.put_locals(&own, local).map_err(CompileError::Destinations)?;
     set.restricted = layout.bits_of(config, |service| lists.restrict(config, service));
     set.resetting = layout.bits_of(config, |service| service.deny == Deny::Reset);
-    set.reset_interval_ns = SECOND_NS * u64::from(machine.processors.max(1)) / RESETS_PER_SECOND;
+    set.reset_interval_ns = interval_ns(RESETS_PER_SECOND, machine.processors);
+    compile_proof(&mut set, config, layout, machine);
     Ok(set)
+}
+
+/// What is watched and whom is challenged. Handshakes are seen where the listener is on this machine.
+fn compile_proof(set: &mut Set, config: &Config, layout: &Layout, machine: &Machine) {
+    let proof = &config.proof;
+    let is_watched = |service: &config::Service| !service.listens_at().is_empty();
+    set.set_challenge(match proof.challenge {
+        config::Challenge::Reset => Challenge::Reset,
+        config::Challenge::Retry => Challenge::Retry,
+        config::Challenge::Off => Challenge::Off,
+    });
+    set.proving = match proof.challenge {
+        config::Challenge::Reset | config::Challenge::Retry => layout.bits_of(config, is_watched),
+        config::Challenge::Off => 0,
+    };
+    set.counting = layout.bits_of(config, |service| is_watched(service) && service.connections.is_some());
+    // A socket in another namespace is not found by a packet that passes this one.
+    set.stray_seeking = match proof.namespaces {
+        config::Namespaces::Host => {
+            layout.bits_of(config, |service| is_watched(service) && service.listen_ports.is_empty())
+        }
+        config::Namespaces::All => 0,
+    };
+    set.namespace = match proof.namespaces {
+        config::Namespaces::Host => machine.namespace,
+        config::Namespaces::All => 0,
+    };
+    set.challenge_interval_ns = interval_ns(rate_per_s(proof.challenge_rate), machine.processors);
+    set.put_stations(machine.stations.iter().copied());
+    for (service, place) in placed(config, layout) {
+        for port in service.listens_at() {
+            if !set.put_listener(*port, place.id) {
+                tracing::warn!(service = service.name, port, "too many ports of listeners: this one is not watched");
+            }
+        }
+    }
+}
+
+/// Services with their places.
+fn placed<'a>(config: &'a Config, layout: &'a Layout) -> impl Iterator<Item = (&'a config::Service, &'a Place)> {
+    config.services.iter().filter_map(|service| Some((service, layout.place(&service.name)?)))
+}
+
+/// Of which every processor has an equal part.
+fn interval_ns(per_s: u64, processors: u32) -> u64 {
+    SECOND_NS * u64::from(processors.max(1)) / per_s.max(1)
+}
+
+fn rate_per_s(rate: config::Rate) -> u64 {
+    (rate.per_second() as u64).max(1)
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -146,6 +204,35 @@ fn compile_service(service: &config::Service, place: &Place, processors: u32) ->
     ];
     Service::new(&service.name, limits, whole, batch - 1, masks)
 }
+
+/// When a service is suspect, and what its suspects may do.
+fn compile_suspicion(
+    compiled: &mut Service,
+    service: &config::Service,
+    place: &Place,
+    config: &Config,
+    machine: &Machine,
+) {
+    let backlog = service.listens_at().iter().filter_map(|port| machine.backlogs.get(port)).min();
+    let backlog = backlog.copied().unwrap_or(UNKNOWN_BACKLOG);
+    compiled.half_open = half_open_limit(place.id, backlog);
+    // All processors together wait with at most an eighth of what makes the service suspect.
+    let most = (backlog / 16 / machine.processors.max(1)).clamp(1, 16);
+    compiled.half_open_mask = (1 << most.ilog2()) - 1;
+    let per_s = rate_per_s(config.proof.retry_rate);
+    let increment = u32::try_from(SECOND_NS / TICK_NS / per_s).unwrap_or(u32::MAX).max(1);
+    let burst = u32::try_from(per_s).unwrap_or(u32::MAX);
+    compiled.retry = Limit {
+        increment,
+        tolerance: Limit::tolerance_of(increment, burst),
+        first_cell: retries_cell(place.id),
+        cells: 1,
+    };
+    compiled.connections = service.connections.map_or(0, |most| u64::from(most.get()));
+}
+
+/// What a listener can hold where that is not known.
+pub const UNKNOWN_BACKLOG: u32 = 128;
 
 /// Ticks that `count` connections cost, rounded down: never stricter than configured.
 fn ticks(limit: &config::Limit, count: u32) -> u32 {

@@ -19,7 +19,7 @@ use tokio::{
 pub use crate::controller::{Options, PathOverrides};
 use crate::{
     config::Mode,
-    controller::{Controller, note_ban_hits},
+    controller::{Controller, note_ban_hits, note_proven},
     interface::AddressWatch,
     lists::keeper::keep,
     lock::Lock,
@@ -109,10 +109,14 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
             () = addresses.changed() => {
                 on_controller(controller, "following the machine's addresses", |controller| controller.follow_machine()).await;
             }
-            _ = tick.tick() => on_controller(controller, "ending what has run out", Controller::expire).await,
+            _ = tick.tick() => {
+                on_controller(controller, "ending what has run out", Controller::expire).await;
+                on_controller(controller, "counting connections", Controller::follow_older).await;
+            }
             _ = minute.tick() => {
                 on_controller(controller, "following the machine", Controller::follow_machine).await;
                 on_controller(controller, "writing down what lists have stopped", Controller::note_list_hits).await;
+                on_controller(controller, "counting connections", Controller::tidy_connections).await;
                 let controller = Arc::clone(controller);
                 // Nobody waits for it.
                 drop(tokio::task::spawn_blocking(move || note_hits(&controller)));
@@ -136,6 +140,9 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
 fn note_hits(controller: &Mutex<Controller>) {
     if let Err(error) = note_ban_hits(controller) {
         tracing::error!("writing down what bans have stopped failed: {error}");
+    }
+    if let Err(error) = note_proven(controller) {
+        tracing::error!("writing down which sources are proven failed: {error}");
     }
 }
 

@@ -117,6 +117,7 @@ pub const fn action_label(action: Action) -> &'static str {
         Action::Pass => "pass",
         Action::Drop => "drop",
         Action::Reset => "reset",
+        Action::Challenge => "challenge",
     }
 }
 

@@ -33,6 +33,16 @@ pub struct Interface {
     pub lower: Option<String>,
 }
 
+/// The indices and hardware addresses of all interfaces that have one, ascending.
+pub fn stations() -> Result<Vec<(u32, [u8; 6])>, InterfaceError> {
+    let list = |source| InterfaceError::Netlink { action: "list interfaces".to_owned(), source };
+    let links = netlink::links().map_err(list)?;
+    let mut stations: Vec<(u32, [u8; 6])> =
+        links.iter().filter_map(|link| Some((link.header.index, mac_of(link)?))).collect();
+    stations.sort_unstable();
+    Ok(stations)
+}
+
 /// Why an interface cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {

@@ -22,6 +22,7 @@ pub mod offline;
 pub mod plane;
 pub mod preflight;
 pub mod server;
+pub mod sock_diag;
 pub mod ssh;
 pub mod view;
 

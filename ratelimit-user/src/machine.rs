@@ -1,10 +1,11 @@
 //! What the configuration does not say and the machine does.
 
-use std::{fs, net::IpAddr, ops::RangeInclusive};
+use std::{collections::BTreeMap, fs, net::IpAddr, ops::RangeInclusive};
 
 use crate::{
-    config::{Config, fold_address},
-    interface::{default_gateways, own_addresses},
+    config::{self, Config, fold_address},
+    interface::{default_gateways, own_addresses, stations},
+    sock_diag::{Namespaces, in_namespaces, listeners, namespace_cookie},
 };
 
 /// Lists are ascending, each address once.
@@ -16,19 +17,57 @@ pub struct Machine {
     /// The DNS servers that this machine asks.
     pub resolvers: Vec<IpAddr>,
     pub processors: u32,
+    /// Interfaces and their hardware addresses.
+    pub stations: Vec<(u32, [u8; 6])>,
+    /// The cookie of this network namespace; 0 where the kernel tells none.
+    pub namespace: u64,
+    /// How many connections the listener on a port can hold, of those that were ever seen.
+    pub backlogs: BTreeMap<u16, u32>,
 }
 
 impl Machine {
-    /// Looks at the machine as it is now.
-    pub fn look() -> anyhow::Result<Self> {
+    /// Looks at the machine as it is now. A listener that is not there keeps the backlog it had `before`: mail servers are
+    /// restarted.
+    pub fn look(config: &Config, before: &BTreeMap<u16, u32>) -> anyhow::Result<Self> {
         let processors = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
         Ok(Self {
             own_addresses: own_addresses()?,
             gateways: default_gateways()?,
             resolvers: resolvers(|path| fs::read_to_string(path).unwrap_or_default()),
             processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            stations: stations()?,
+            namespace: namespace_cookie().unwrap_or_else(|error| {
+                tracing::debug!(%error, "the network namespace has no cookie; sockets of all are watched");
+                0
+            }),
+            backlogs: backlogs(config, before),
         })
     }
+}
+
+/// How many connections the listener on each port can hold.
+fn backlogs(config: &Config, before: &BTreeMap<u16, u32>) -> BTreeMap<u16, u32> {
+    let ports: Vec<u16> = config.services.iter().flat_map(|service| service.listens_at()).copied().collect();
+    let which = match config.proof.namespaces {
+        config::Namespaces::Host => Namespaces::Host,
+        config::Namespaces::All => Namespaces::All,
+    };
+    let mut backlogs = before.clone();
+    backlogs.retain(|port, _| ports.contains(port));
+    let found = match in_namespaces(which, || listeners(&ports)) {
+        Ok(found) => found.answers,
+        Err(error) => {
+            tracing::debug!(%error, "how many connections listeners can hold is not known");
+            Vec::new()
+        }
+    };
+    let mut now = BTreeMap::<u16, u32>::new();
+    for listener in found.into_iter().flatten() {
+        let least = now.entry(listener.address.port()).or_insert(listener.backlog);
+        *least = listener.backlog.min(*least);
+    }
+    backlogs.extend(now);
+    backlogs
 }
 
 const RESOLVERS: &str = "/etc/resolv.conf";

@@ -13,7 +13,7 @@ use crate::{
     controller::answer::mode_ends,
     events,
     lock::Lock,
-    plane::{Maps, Pins, open_in_force, take_down},
+    plane::{Maps, Pins, open_in_force, open_watch, take_down},
     view,
 };
 
@@ -21,7 +21,8 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
     let pins = Pins::at(&paths.pins);
     let maps = open_in_force(&pins)?;
     let set = maps.active_set()?;
-    let (services, other) = view::count(&set, &maps.tallies()?);
+    let watch = open_watch(&pins).ok();
+    let (services, other) = view::count(&maps, watch.as_ref(), &set)?;
     let interfaces = pins.linked_interfaces().context("listing the links")?;
     let attached = |name: &String| {
         let index = nix::net::if_::if_nametoindex(name.as_str()).ok()?;
@@ -47,21 +48,25 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
             bans: maps.bans().count()?,
             ..api::EntryCounts::default()
         },
+        proof: watch.map(|watch| view::proof(&maps, &watch, &set)).transpose()?.unwrap_or_default(),
         generation: set.generation,
         warnings: vec!["no controller runs: the gate judges on by what was last in force".to_owned()],
     })
 }
 
 pub fn explain(paths: &Paths, address: IpAddr, service: Option<&str>) -> anyhow::Result<api::Explanation> {
-    let maps = open_in_force(&Pins::at(&paths.pins))?;
+    let pins = Pins::at(&paths.pins);
+    let (maps, watch) = (open_in_force(&pins)?, open_watch(&pins).ok());
     let set = maps.active_set()?;
     let wanted = service.map(|name| place_of(&set, name)).transpose()?;
     let address = fold_address(address);
     let mut services = Vec::new();
     for (id, _) in set.services().filter(|(id, _)| wanted.is_none_or(|wanted| wanted == *id)) {
-        services.extend(view::explain(&maps, Address::from(address), id, |_| Vec::new(), view::Rules::default())?);
+        let (source, rules) = (Address::from(address), view::Rules::default());
+        services.extend(view::explain(&maps, watch.as_ref(), source, id, |_| Vec::new(), rules)?);
     }
-    Ok(api::Explanation { address, controller: false, services, recent: Vec::new() })
+    let proven = watch.map(|watch| view::proven(&watch, Address::from(address))).transpose()?.flatten();
+    Ok(api::Explanation { address, controller: false, services, proven, recent: Vec::new() })
 }
 
 /// Changes the mode in the pinned maps, and remembers it for the next controller.

@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     api,
-    config::{EntryKind, Level},
+    config::EntryKind,
     controller::{Controller, Rejection, note_ban_hits},
     lists::{keeper, roster::JobKind},
     ssh,
@@ -73,10 +73,11 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/explain", get(explain))
         .route("/v1/mode", get(mode).put(set_mode))
         .route("/v1/confirm", post(async |shared| ask(shared, Controller::confirm).await))
-        .route("/v1/limits", get(async |shared| ask(shared, |controller| Ok(controller.limit_views())).await))
+        .route("/v1/limits", get(async |shared| ask(shared, |controller| Ok(controller.limits_view())).await))
         .route("/v1/limits/{service}", put(set_limit).delete(reset_limit))
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
         .route("/v1/bans", get(bans).post(ban).delete(unban))
+        .route("/v1/sources", get(sources))
         .route("/v1/lists", get(async |shared| ask(shared, |controller| controller.list_views()).await))
         .route("/v1/lists/test", get(test_lists))
         .route("/v1/lists/refresh", post(async |shared, query| order_lists(shared, query, JobKind::Ask).await))
@@ -104,6 +105,20 @@ async fn note_peer(State(shared): State<Shared>, request: Request, next: Next) -
 
 fn peer(headers: &HeaderMap) -> Option<IpAddr> {
     ssh::parse(headers.get(api::PEER_HEADER)?.to_str().ok()?)
+}
+
+#[derive(Deserialize)]
+struct SourcesQuery {
+    #[serde(default)]
+    by: api::SourcesBy,
+    most: Option<usize>,
+}
+
+/// Sources that are shown unless the client asks for another number.
+const SOURCES: usize = 20;
+
+async fn sources(shared: State<Shared>, Query(query): Query<SourcesQuery>) -> Response {
+    ask(shared, move |controller| controller.sources(query.by, query.most.unwrap_or(SOURCES))).await
 }
 
 fn lock(controller: &Mutex<Controller>) -> MutexGuard<'_, Controller> {
@@ -203,13 +218,12 @@ async fn set_limit(
     ask(shared, move |controller| controller.set_limit(&service, &body(request)?)).await
 }
 
-#[derive(Debug, Deserialize)]
-struct LevelQuery {
-    level: Option<Level>,
-}
-
-async fn reset_limit(shared: State<Shared>, Path(service): Path<String>, Query(query): Query<LevelQuery>) -> Response {
-    ask(shared, move |controller| controller.reset_limit(&service, query.level)).await
+async fn reset_limit(
+    shared: State<Shared>,
+    Path(service): Path<String>,
+    Query(reset): Query<api::ResetLimit>,
+) -> Response {
+    ask(shared, move |controller| controller.reset_limit(&service, reset)).await
 }
 
 async fn entries(shared: State<Shared>, Path(kind): Path<EntryKind>) -> Response {

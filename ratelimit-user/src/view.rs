@@ -1,27 +1,170 @@
 //! What the maps say, in the words of the API.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap, time::SystemTime};
 
 use aya::maps::MapError;
 use ratelimit_common::{
-    Address, Family, Parsed, Reason, ServiceId, Set, Tables as _,
+    Address, Family, Parsed, Reason, SERVICES, ServiceId, Set, Tables as _,
     event::{Tally, tally_index},
     judge,
     limit::TICK_NS,
     limiter::owed_by,
+    proof::OpenKey,
+    suspicion,
 };
 
 use crate::{
-    api::{BanView, Count, EntryView, LevelExplanation, ListMatch, ServiceExplanation, ServiceStatus},
+    api::{
+        BanView, Challenges, Count, EntryView, Event, LevelExplanation, ListMatch, Pressure, ProofStatus, ProvenView,
+        ServiceExplanation, ServiceStatus, SourceView, SourcesBy,
+    },
+    bans::ProvenSource,
     config::{Level, Limit, Network},
+    controller::answer::rfc3339,
     events::{action_label, mode},
-    plane::{LiveTables, Maps},
+    plane::{LiveTables, Maps, WatchMaps, now},
 };
 
 /// The counters of every service, and of what belongs to none.
-pub fn count(set: &Set, tallies: &[Tally]) -> (Vec<ServiceStatus>, BTreeMap<String, Count>) {
-    let services = set.services().map(|(id, service)| count_service(set, id, service.name(), tallies)).collect();
-    (services, counts_of(None, tallies))
+pub fn count(
+    maps: &Maps,
+    watch: Option<&WatchMaps>,
+    set: &Set,
+) -> Result<(Vec<ServiceStatus>, BTreeMap<String, Count>), MapError> {
+    let tallies = maps.tallies()?;
+    let pressure = pressure(maps, watch, set)?;
+    let services = set.services().map(|(id, service)| {
+        let pressure = pressure.get(id.index()).copied().unwrap_or_default();
+        ServiceStatus { pressure, ..count_service(set, id, service.name(), &tallies) }
+    });
+    Ok((services.collect(), counts_of(None, &tallies)))
+}
+
+/// Of every place.
+fn pressure(maps: &Maps, watch: Option<&WatchMaps>, set: &Set) -> Result<[Pressure; SERVICES], MapError> {
+    let now = maps.secret()?.ticks(now());
+    let mut all = [Pressure::default(); SERVICES];
+    for (id, service) in set.services() {
+        let limit = &service.half_open;
+        all[id.index()] = Pressure {
+            watched: suspicion::completes(maps.cells(), id),
+            suspect: set.proves(id) && suspicion::is_suspect(maps.cells(), id, now),
+            half_open: suspicion::half_open(maps.cells(), service, now),
+            half_open_most: limit.tolerance.checked_div(limit.increment).unwrap_or(0),
+            connections: 0,
+        };
+    }
+    for (key, count) in watch.map(WatchMaps::all_connections).transpose()?.unwrap_or_default() {
+        if let Some(id) = key.service() {
+            all[id.index()].connections += count;
+        }
+    }
+    Ok(all)
+}
+
+/// What is known of sources, and what suspects were asked.
+pub fn proof(maps: &Maps, watch: &WatchMaps, set: &Set) -> Result<ProofStatus, MapError> {
+    let (tallies, watched) = (maps.tallies()?, watch.watched()?);
+    let sum = |reason: Reason, part: fn(&Tally) -> u64| -> u64 {
+        let services = set.services().map(|(id, _)| id);
+        let places = services.flat_map(|id| Family::ALL.map(|family| tally_index(reason, Some(id), family)));
+        places.filter_map(|place| tallies.get(place as usize)).map(part).sum()
+    };
+    let (sent, answered) = (sum(Reason::Challenged, |tally| tally.dropped), sum(Reason::Answered, |tally| tally.dropped));
+    Ok(ProofStatus {
+        unwatched: None,
+        proven: watch.all_proven().map_err(MapError::IoError)?.len() as u64,
+        proven_most: watch.proven_most(),
+        not_noted: watched.not_noted,
+        not_noted_of_site: watched.not_noted_of_site,
+        handshakes: watched.handshakes,
+        connections: watch.all_connections()?.values().sum(),
+        older: watch.older()?,
+        not_counted: watched.not_counted,
+        challenges: Challenges {
+            sent,
+            answered,
+            unanswered: sent.saturating_sub(answered),
+            over_budget: sum(Reason::ChallengeRate, |tally| tally.dropped),
+            awaited: sum(Reason::Awaited, |tally| tally.dropped),
+            tickets: maps.tickets(maps.secret()?.ticks(now())) as u64,
+            ticketed: sum(Reason::Ticketed, |tally| tally.passed),
+            repeated: sum(Reason::Repeated, |tally| tally.passed),
+            retries_over_budget: sum(Reason::RetryRate, |tally| tally.dropped),
+            strays: sum(Reason::Stray, |tally| tally.dropped),
+        },
+    })
+}
+
+/// What a source has shown.
+pub fn proven(watch: &WatchMaps, source: Address) -> Result<Option<ProvenView>, MapError> {
+    let now = now();
+    let noted = watch.proven(source)?.filter(|proven| proven.is_good(now.0));
+    Ok(noted.map(|proven| {
+        let noted = ProvenSource::noted(source, &proven, now, SystemTime::now());
+        ProvenView { last: rfc3339(noted.last_s), exchanged: noted.exchanged_s.map(rfc3339) }
+    }))
+}
+
+/// Sources, by what is asked for; at most so many.
+pub fn sources(
+    watch: &WatchMaps,
+    set: &Set,
+    events: &[Event],
+    by: SourcesBy,
+    most: usize,
+) -> Result<Vec<SourceView>, MapError> {
+    let mut all = BTreeMap::<OpenKey, SourceView>::new();
+    for (key, count) in watch.all_connections()? {
+        if let Some(id) = key.service() {
+            all.entry(key).or_insert_with(|| nobody(set, &key, id)).connections += count;
+        }
+    }
+    let places: BTreeMap<&str, ServiceId> = set.services().map(|(id, service)| (service.name(), id)).collect();
+    for event in events {
+        let (Some(source), Some(id)) = (event.source, event.service.as_deref().and_then(|name| places.get(name))) else {
+            continue;
+        };
+        let source = Address::from(source);
+        let key = OpenKey::new(source.masked(set.service_at(*id).masks(source).0), *id);
+        let view = all.entry(key).or_insert_with(|| nobody(set, &key, *id));
+        let refuses = Reason::ALL.iter().any(|reason| reason.label() == event.reason && reason.refuses());
+        view.drops += u64::from(refuses);
+        (view.last, view.reason) = (Some(event.at.clone()), Some(event.reason.clone()));
+    }
+    let mut all: Vec<(OpenKey, SourceView)> = all.into_iter().collect();
+    all.retain(|(_, view)| match by {
+        SourcesBy::Connections => view.connections > 0,
+        SourcesBy::Drops => view.drops > 0,
+        SourcesBy::Last => view.last.is_some(),
+    });
+    match by {
+        SourcesBy::Connections => all.sort_by_key(|(_, view)| Reverse(view.connections)),
+        SourcesBy::Drops => all.sort_by_key(|(_, view)| Reverse(view.drops)),
+        SourcesBy::Last => all.sort_by(|(_, one), (_, other)| other.last.cmp(&one.last)),
+    }
+    all.truncate(most);
+    let now = now();
+    let shown = all.into_iter().map(|(key, view)| {
+        let proven = watch.proven(key.source())?.is_some_and(|proven| proven.is_good(now.0));
+        Ok(SourceView { proven, ..view })
+    });
+    shown.collect()
+}
+
+/// A source of which nothing is known yet.
+fn nobody(set: &Set, key: &OpenKey, id: ServiceId) -> SourceView {
+    let service = set.service_at(id);
+    SourceView {
+        source: network(key.source(), service.masks(key.source()).0),
+        service: service.name().to_owned(),
+        connections: 0,
+        most: (service.connections != 0).then_some(service.connections),
+        drops: 0,
+        last: None,
+        reason: None,
+        proven: false,
+    }
 }
 
 fn count_service(set: &Set, id: ServiceId, name: &str, tallies: &[Tally]) -> ServiceStatus {
@@ -37,6 +180,7 @@ fn count_service(set: &Set, id: ServiceId, name: &str, tallies: &[Tally]) -> Ser
         admitted: sum(|reason| reason.is_new_connection() && !reason.refuses(), |count| count.passed),
         refused: sum(|reason| reason.refuses(), |count| count.dropped),
         would_refuse: sum(|reason| reason.refuses(), |count| count.passed),
+        pressure: Pressure::default(),
         counts,
     }
 }
@@ -70,12 +214,13 @@ pub struct Rules {
 /// `limits` are the configured ones of a level, for display; where they are not known, none are shown.
 pub fn explain(
     maps: &Maps,
+    watch: Option<&WatchMaps>,
     source: Address,
     id: ServiceId,
     limits: impl Fn(Level) -> Vec<Limit>,
     rules: Rules,
 ) -> Result<Option<ServiceExplanation>, MapError> {
-    let tables = LiveTables::open(maps, source)?;
+    let tables = LiveTables::open(maps, watch, source)?;
     let set = tables.set();
     let Some((destination, port)) = set.destination_of(id) else {
         return Ok(None);
@@ -92,6 +237,9 @@ pub fn explain(
         bans: rules.bans,
         lists: rules.lists,
         levels: levels(&tables, source, id, limits),
+        connections: tables.open_connections(&source, id).into(),
+        connections_most: (set.service_at(id).connections != 0).then_some(set.service_at(id).connections),
+        suspect: set.proves(id) && suspicion::is_suspect(&tables, id, tables.secret().ticks(tables.now())),
     }))
 }
 

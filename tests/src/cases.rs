@@ -19,6 +19,7 @@ mod headers;
 mod limits;
 mod lists;
 mod segments;
+mod suspects;
 
 /// The service most cases are about, and what belongs to none.
 pub const SMTP: Option<&str> = Some("smtp");
@@ -45,8 +46,15 @@ pub struct Expected {
 
 /// Every case there is.
 pub fn all() -> Vec<Case> {
-    let groups =
-        [headers::cases(), fragments::cases(), segments::cases(), addresses::cases(), lists::cases(), limits::cases()];
+    let groups = [
+        headers::cases(),
+        fragments::cases(),
+        segments::cases(),
+        addresses::cases(),
+        lists::cases(),
+        limits::cases(),
+        suspects::cases(),
+    ];
     groups.into_iter().flatten().collect()
 }
 

@@ -11,13 +11,17 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{TestRun, TestRunOptions, Xdp},
 };
+use etherparse::{SlicedPacket, TransportSlice};
 use nix::time::{ClockId, clock_gettime};
 use ratelimit_common::{
-    Action, ClassId, Entry, Event, Secret, Set,
+    Action, Address, ClassId, Entry, Event, Moment, Secret, Set,
     ban::{Ban, BanKey, FilterLine},
+    challenge::SLOTS,
     event::{Hits, TALLIES, Tally, place_of_class},
+    limiter::complete,
     lookup::CLASSES,
     map::CELLS_PER_LINE,
+    proof::{COMPLETED_LINES, Open, Proven},
 };
 use ratelimit_user::{
     lists::table::{self, Table},
@@ -96,6 +100,12 @@ pub struct Kernel {
     entries: Array<MapData, RawEntry>,
     secret: Array<MapData, [u8; size_of::<Secret>()]>,
     cells: Cells,
+    completed: Cells,
+    slots: Cells,
+    proven: HashMap<MapData, [u64; 2], [u64; 2]>,
+    open: HashMap<MapData, [u64; 3], [u64; 2]>,
+    /// What the services' lines are to say after they have been cleared.
+    world: World,
     tallies: PerCpuArray<MapData, [u64; 2]>,
     hits: PerCpuArray<MapData, [u64; 2]>,
     events: RingBuf<MapData>,
@@ -128,6 +138,17 @@ impl Kernel {
                 Map::Array(map) => Cells::of(&map, world.cells() as usize)?,
                 other => bail!("the cells are {other:?}"),
             },
+            completed: match take("COMPLETED")? {
+                Map::Array(map) => Cells::of(&map, COMPLETED_LINES * CELLS_PER_LINE)?,
+                other => bail!("the completed cells are {other:?}"),
+            },
+            slots: match take("SLOTS_OF")? {
+                Map::Array(map) => Cells::of(&map, 2 * SLOTS)?,
+                other => bail!("the slots are {other:?}"),
+            },
+            proven: take("PROVEN")?.try_into()?,
+            open: take("OPEN")?.try_into()?,
+            world: world.clone(),
             tallies: take("TALLIES_OF")?.try_into()?,
             hits: take("CLASS_HITS")?.try_into()?,
             events: take("EVENTS")?.try_into()?,
@@ -143,7 +164,28 @@ impl Kernel {
         self.sets.set(set, <&[u8; size_of::<Set>()]>::try_from(bytemuck::bytes_of(&*filled))?, 0)?;
         self.secret.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(world.secret(self.base_ns)), 0)?;
         self.put_bans(world)?;
+        self.put_proofs(world)?;
         self.put_lists(set, world)
+    }
+
+    /// Nor do proofs.
+    fn put_proofs(&mut self, world: &World) -> Result<()> {
+        for key in self.proven.keys().collect::<Result<Vec<_>, _>>()? {
+            self.proven.remove(&key)?;
+        }
+        for key in self.open.keys().collect::<Result<Vec<_>, _>>()? {
+            self.open.remove(&key)?;
+        }
+        for source in world.proven_sources() {
+            let proven = Proven { last_ns: coarse_clock_ns()?, exchanged_ns: 0 };
+            self.proven.insert(bytemuck::cast::<_, [u64; 2]>(*source), bytemuck::cast::<_, [u64; 2]>(proven), 0)?;
+        }
+        for (key, count) in world.open_connections() {
+            let open = Open { count: *count, changed_ns: 0 };
+            self.open.insert(bytemuck::cast::<_, [u64; 3]>(*key), bytemuck::cast::<_, [u64; 2]>(open), 0)?;
+        }
+        self.world = world.clone();
+        Ok(())
     }
 
     /// Bans belong to no set.
@@ -181,8 +223,25 @@ impl Kernel {
     }
 
     /// Forgets every connection.
-    pub fn reset(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// No clock.
+    pub fn reset(&mut self) -> Result<()> {
         self.cells.clear();
+        self.completed.clear();
+        self.slots.clear();
+        let now = Moment(coarse_clock_ns()?).ticks_since(self.base_ns);
+        self.world.press(&self.cells, now);
+        Ok(())
+    }
+
+    /// A source has completed a handshake with a service.
+    pub fn complete(&self, source: Address, service: &str) -> Result<()> {
+        let now = Moment(coarse_clock_ns()?).ticks_since(self.base_ns);
+        let (id, secret) = (self.world.id(service), self.world.secret(self.base_ns));
+        complete(&self.completed, &secret, id, self.world.set().service_of(id), source, now);
+        Ok(())
     }
 
     pub fn run(&self, program: Program, frame: &[u8]) -> Result<Action> {
@@ -191,14 +250,26 @@ impl Kernel {
 
     /// Runs a program over the same frame again and again; the action is that of the last run.
     pub fn repeat(&self, program: Program, frame: &[u8], times: u32) -> Result<Action> {
+        self.exchange(program, frame, times).map(|(action, _)| action)
+    }
+
+    /// The same, with the frame as it is afterwards.
+    pub fn exchange(&self, program: Program, frame: &[u8], times: u32) -> Result<(Action, Vec<u8>)> {
         let xdp: &Xdp = self.ebpf.program(program.name()).context("loaded")?.try_into()?;
-        let options = TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::default() };
-        match xdp.test_run(options)?.return_value {
-            XDP_PASS => Ok(Action::Pass),
-            XDP_DROP => Ok(Action::Drop),
-            XDP_TX => Ok(Action::Reset),
+        let mut sent = vec![0; frame.len()];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut sent), repeat: times, ..TestRunOptions::default() };
+        let result = xdp.test_run(options)?;
+        let action = match result.return_value {
+            XDP_PASS => Action::Pass,
+            XDP_DROP => Action::Drop,
+            XDP_TX => {
+                sent.truncate(result.data_size_out as usize);
+                answer(&sent)?
+            }
             other => bail!("{} returned {other}", program.name()),
-        }
+        };
+        Ok((action, sent))
     }
 
     /// What was counted in one place, all processors together.
@@ -248,6 +319,15 @@ impl Kernel {
 impl fmt::Debug for Kernel {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Kernel").field("base_ns", &self.base_ns).finish_non_exhaustive()
+    }
+}
+
+/// What a frame that is sent back is.
+fn answer(frame: &[u8]) -> Result<Action> {
+    match SlicedPacket::from_ethernet(frame)?.transport {
+        Some(TransportSlice::Tcp(tcp)) if tcp.rst() => Ok(Action::Reset),
+        Some(TransportSlice::Tcp(tcp)) if tcp.ack() && !tcp.syn() => Ok(Action::Challenge),
+        other => bail!("{other:?} was sent back"),
     }
 }
 

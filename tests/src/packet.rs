@@ -19,6 +19,9 @@ pub const URG: u8 = 0x20;
 pub const ECE: u8 = 0x40;
 pub const CWR: u8 = 0x80;
 
+/// The hardware address that packets are for.
+pub const STATION: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
 /// EtherTypes of VLAN tags.
 pub const DOT1Q: u16 = 0x8100;
 pub const DOT1AD: u16 = 0x88a8;
@@ -94,7 +97,7 @@ struct Fragment {
 
 #[derive(Debug, Clone)]
 enum Transport {
-    Tcp { flags: u8, accurate_ecn: bool, options: Vec<u8>, data: Vec<u8> },
+    Tcp { flags: u8, accurate_ecn: bool, sequence: u32, options: Vec<u8>, data: Vec<u8> },
     Udp { data: Vec<u8> },
     Raw { protocol: u8, bytes: Vec<u8> },
 }
@@ -142,7 +145,7 @@ impl SynPacket {
 
     fn between(source: &str, destination: &str) -> Self {
         let transport =
-            Transport::Tcp { flags: SYN, accurate_ecn: false, options: vec![2, 4, 0x05, 0xa0], data: Vec::new() };
+            Transport::Tcp { flags: SYN, accurate_ecn: false, sequence: 1, options: vec![2, 4, 0x05, 0xa0], data: Vec::new() };
         Self {
             source: parsed(source),
             destination: parsed(destination),
@@ -185,6 +188,13 @@ impl SynPacket {
 
     pub fn to_port(self, port: u16) -> Self {
         Self { port, ..self }
+    }
+
+    pub fn sequence(mut self, number: u32) -> Self {
+        if let Transport::Tcp { sequence, .. } = &mut self.transport {
+            *sequence = number;
+        }
+        self
     }
 
     pub fn from_port(self, source_port: u16) -> Self {

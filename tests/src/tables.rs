@@ -1,10 +1,21 @@
 //! The tables of the gate on the host: plain memory and a clock that stands until it is set.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
 
 use ratelimit_common::{
-    Address, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family, decide,
-    lookup::ClassId, parse,
+    Address, Cells, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict,
+    address::Family,
+    challenge::Slot,
+    decide,
+    limiter::complete,
+    lookup::ClassId,
+    parse,
 };
 
 pub mod world;
@@ -25,6 +36,9 @@ pub struct HostTables {
     now_ns: AtomicU64,
     cells: Vec<AtomicU32>,
     admitted: [AtomicU32; SERVICES],
+    world: World,
+    completed: Mutex<HashMap<u32, u32>>,
+    slots: Mutex<HashMap<u32, Slot>>,
 }
 
 /// What was decided about a frame, and of which family it is counted.
@@ -41,7 +55,7 @@ impl HostTables {
 
     /// With cells that count from `base_ns`; the clock starts a second after it.
     pub fn with_base(world: &World, base_ns: u64) -> Self {
-        Self {
+        let tables = Self {
             set: world.set(),
             entries: world.entries(),
             bans: world.bans().collect(),
@@ -49,7 +63,12 @@ impl HostTables {
             now_ns: AtomicU64::new(base_ns + START_NS),
             cells: (0..world.cells()).map(|_| AtomicU32::new(0)).collect(),
             admitted: std::array::from_fn(|_| AtomicU32::new(0)),
-        }
+            world: world.clone(),
+            completed: Mutex::default(),
+            slots: Mutex::default(),
+        };
+        world.press(&tables, tables.secret.ticks(tables.now()));
+        tables
     }
 
     pub fn judge(&self, frame: &[u8]) -> Judged {
@@ -59,7 +78,13 @@ impl HostTables {
 
     /// The same cells and clock under other instructions.
     pub fn reconfigured(self, world: &World) -> Self {
-        Self { set: world.set(), entries: world.entries(), bans: world.bans().collect(), ..self }
+        Self { set: world.set(), entries: world.entries(), bans: world.bans().collect(), world: world.clone(), ..self }
+    }
+
+    /// A source has completed a handshake with a service.
+    pub fn complete(&self, source: Address, id: ServiceId) {
+        let now = self.secret.ticks(self.now());
+        complete(&CompletedCells(self), &self.secret, id, self.set.service_of(id), source, now);
     }
 
     pub fn set_clock(&self, now_ns: u64) {
@@ -78,6 +103,39 @@ impl HostTables {
     pub fn charged_cells(&self) -> Vec<u32> {
         let charged = |(index, cell): (usize, &AtomicU32)| (cell.load(Ordering::Relaxed) != 0).then_some(index as u32);
         self.cells.iter().enumerate().filter_map(charged).collect()
+    }
+}
+
+impl Cells for HostTables {
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.cells.get(index as usize).map(|cell| cell.load(Ordering::SeqCst))
+    }
+
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        match self.cells.get(index as usize) {
+            Some(cell) => cell.compare_exchange(seen, new, Ordering::SeqCst, Ordering::SeqCst).is_ok(),
+            None => true,
+        }
+    }
+}
+
+/// The cells that only completed handshakes charge.
+struct CompletedCells<'a>(&'a HostTables);
+
+impl Cells for CompletedCells<'_> {
+    fn cell(&self, index: u32) -> Option<u32> {
+        let cells = self.0.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(cells.get(&index).copied().unwrap_or(0))
+    }
+
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        let mut cells = self.0.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = cells.entry(index).or_default();
+        let unchanged = *cell == seen;
+        if unchanged {
+            *cell = new;
+        }
+        unchanged
     }
 }
 
@@ -110,15 +168,27 @@ impl Tables for HostTables {
         Moment(self.now_ns.load(Ordering::Relaxed))
     }
 
-    fn cell(&self, index: u32) -> Option<u32> {
-        self.cells.get(index as usize).map(|cell| cell.load(Ordering::SeqCst))
+    fn is_proven(&self, source: &Address) -> bool {
+        self.world.is_proven(source)
     }
 
-    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
-        match self.cells.get(index as usize) {
-            Some(cell) => cell.compare_exchange(seen, new, Ordering::SeqCst, Ordering::SeqCst).is_ok(),
-            None => true,
-        }
+    fn open_connections(&self, source: &Address, service: ServiceId) -> u32 {
+        let key = ratelimit_common::proof::OpenKey::new(*source, service);
+        let open = self.world.open_connections().iter().filter(|(open, _)| *open == key);
+        open.map(|(_, count)| *count as u32).sum()
+    }
+
+    fn completed_cell(&self, index: u32) -> Option<u32> {
+        CompletedCells(self).cell(index)
+    }
+
+    fn slot(&self, place: u32) -> Slot {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(&place).copied().unwrap_or(Slot::EMPTY)
+    }
+
+    fn put_slot(&self, place: u32, slot: Slot) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(place, slot);
     }
 
     fn count_admitted(&self, service: ServiceId) -> u32 {

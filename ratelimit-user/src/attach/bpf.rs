@@ -1,4 +1,4 @@
-//! XDP links of the kernel: the few calls of bpf(2) that aya does not offer.
+//! Links of the kernel, on interfaces and on control groups: the few calls of bpf(2) that aya does not offer.
 //!
 //! aya attaches over netlink where `BPF_LINK_CREATE` says EINVAL, and what is attached so cannot be pinned; and it does not
 //! tell which interface a link belongs to.
@@ -37,6 +37,10 @@ impl Hook {
 #[derive(Debug)]
 pub struct XdpLink(OwnedFd);
 
+/// A program that watches the sockets of a control group, for as long as this or a pin of it exists.
+#[derive(Debug)]
+pub struct SocketLink(OwnedFd);
+
 /// What the kernel says about a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct XdpLinkInfo {
@@ -58,27 +62,16 @@ impl XdpLink {
 
     /// `Ok(None)` if what is pinned there is something else.
     pub fn open(pin: &Path) -> io::Result<Option<Self>> {
-        let path = c_path(pin)?;
-        let mut attr = zeroed();
-        attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-        let link = Self(descriptor(bpf_cmd::BPF_OBJ_GET, &mut attr)?);
-        Ok(link.is_xdp()?.then_some(link))
+        Ok(open(pin, bpf_link_type::BPF_LINK_TYPE_XDP)?.map(Self))
     }
 
-    pub fn pin(&self, pin: &Path) -> io::Result<()> {
-        let path = c_path(pin)?;
-        let mut attr = zeroed();
-        attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-        attr.__bindgen_anon_4.bpf_fd = raw(self.0.as_fd());
-        call(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin(self.0.as_fd(), path)
     }
 
     /// Replaces the program; every packet meets the old one or the new one.
     pub fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        let mut attr = zeroed();
-        attr.link_update.link_fd = raw(self.0.as_fd());
-        attr.link_update.__bindgen_anon_1.new_prog_fd = raw(program);
-        call(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+        replace(self.0.as_fd(), program)
     }
 
     /// Takes the program off the interface, whoever else holds the link.
@@ -89,32 +82,75 @@ impl XdpLink {
     }
 
     pub fn info(&self) -> io::Result<XdpLinkInfo> {
-        let info = self.raw_info()?;
+        let info = link_info(self.0.as_fd())?;
         // SAFETY: for an XDP link, and only such are made here, the kernel has filled this member; it is a plain number.
         let interface_index = unsafe { info.__bindgen_anon_1.xdp.ifindex };
         Ok(XdpLinkInfo { id: info.id, program_id: info.prog_id, interface_index })
     }
+}
 
-    /// Programs and maps answer the question for their information too, each in a form of its own, so the kind of the
-    /// descriptor is asked first.
-    fn is_xdp(&self) -> io::Result<bool> {
-        let kind = std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?;
-        let kind = kind.as_os_str().as_bytes();
-        // Linux writes a link it has just made with an underscore, and one opened from a pin with a dash.
-        let is_link = [&b"anon_inode:bpf_link"[..], b"anon_inode:bpf-link"].contains(&kind);
-        Ok(is_link && self.raw_info()?.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32)
-    }
-
-    fn raw_info(&self) -> io::Result<bpf_link_info> {
-        // SAFETY: all zero is a valid `bpf_link_info`: it is plain numbers.
-        let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+impl SocketLink {
+    pub fn create(program: BorrowedFd<'_>, control_group: BorrowedFd<'_>) -> io::Result<Self> {
         let mut attr = zeroed();
-        attr.info.bpf_fd = raw(self.0.as_fd());
-        attr.info.info_len = size_of::<bpf_link_info>() as u32;
-        attr.info.info = (&raw mut info) as u64;
-        call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-        Ok(info)
+        attr.link_create.__bindgen_anon_1.prog_fd = raw(program);
+        attr.link_create.__bindgen_anon_2.target_fd = raw(control_group);
+        attr.link_create.attach_type = bpf_attach_type::BPF_CGROUP_SOCK_OPS as u32;
+        descriptor(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(Self)
     }
+
+    /// `Ok(None)` if what is pinned there is something else.
+    pub fn open(pin: &Path) -> io::Result<Option<Self>> {
+        Ok(open(pin, bpf_link_type::BPF_LINK_TYPE_CGROUP)?.map(Self))
+    }
+
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin(self.0.as_fd(), path)
+    }
+
+    /// Replaces the program; whatever happens to a socket is seen by the old one or the new one.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        replace(self.0.as_fd(), program)
+    }
+}
+
+/// Opens a pinned link; `Ok(None)` if what is pinned there is something else.
+fn open(pin: &Path, kind: bpf_link_type) -> io::Result<Option<OwnedFd>> {
+    let path = c_path(pin)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    let opened = descriptor(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+    // Programs and maps answer the question for their information too, each in a form of its own, so the kind of the
+    // descriptor is asked first.
+    let file = std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+    // Linux writes a link it has just made with an underscore, and one opened from a pin with a dash.
+    let is_link = [&b"anon_inode:bpf_link"[..], b"anon_inode:bpf-link"].contains(&file.as_os_str().as_bytes());
+    Ok((is_link && link_info(opened.as_fd())?.type_ == kind as u32).then_some(opened))
+}
+
+fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = raw(link);
+    call(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_update.link_fd = raw(link);
+    attr.link_update.__bindgen_anon_1.new_prog_fd = raw(program);
+    call(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
+    // SAFETY: all zero is a valid `bpf_link_info`: it is plain numbers.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = raw(link);
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
 }
 
 fn zeroed() -> bpf_attr {

@@ -71,7 +71,7 @@ mod tests {
     fn record(services: &[&str], until_s: u64) -> Record {
         let services = services.iter().map(|name| (*name).to_owned()).collect();
         let network = "192.0.2.7".parse().unwrap();
-        let record = Record::new(network, services, By::Admin, None, Duration::from_secs(1));
+        let record = Record::new(network, services, &Ground::Word, None, Duration::from_secs(1)).unwrap();
         Record { until: Moment(until_s * SECOND), ..record }
     }
 

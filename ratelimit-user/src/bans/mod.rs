@@ -3,8 +3,10 @@
 //! A network may have several bans, each for services of its own; a newer one for the same services replaces the older. Of
 //! a network the kernel holds one entry, see [`held`]. Bans end in the kernel by themselves, and are struck out here later.
 
+mod ground;
 pub mod held;
 mod peers;
+mod proven;
 mod record;
 mod store;
 
@@ -31,7 +33,9 @@ use crate::{
     plane::now,
 };
 
+pub use ground::{Finder, Ground, Proof};
 pub use peers::{MOST_PEERS, PEERS_KEPT};
+pub use proven::ProvenSource;
 pub use record::{By, Id, Record, V4_LENGTHS, V6_LENGTHS, check_length, key_of};
 pub use store::{Store, StoreError};
 
@@ -52,6 +56,8 @@ pub enum BanError {
     Allowed { network: Network, allowed: Network, remedy: String },
     #[error("{network} meets {protected}, which `ratelimit unban` protects from automatic bans for {rest_s} s more")]
     Protected { network: Network, protected: Network, rest_s: u64 },
+    #[error("{network}: nothing has shown that all of it is one source; ban that source alone")]
+    Unproven { network: Network },
     #[error("{MAX_BANS} bans are in force and no more fit: end some with `ratelimit unban`")]
     Full,
     #[error("{network} is not banned, and nothing has changed: the kernel refuses: {}", crate::describe(source))]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use ratelimit_common::{Moment, ban::BanKey};
 use serde::{Deserialize, Serialize};
 
-use super::BanError;
+use super::{BanError, Ground};
 use crate::{changes::seconds, compile::key, config::Network, plane::now};
 
 /// Prefix lengths that bans may have.
@@ -56,10 +56,23 @@ pub struct Record {
 
 impl Record {
     /// A ban that begins now.
-    pub fn new(network: Network, services: Vec<String>, by: By, note: Option<String>, time: Duration) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`BanError::Unproven`] where the ground does not carry it.
+    pub fn new(
+        network: Network,
+        services: Vec<String>,
+        ground: &Ground,
+        note: Option<String>,
+        time: Duration,
+    ) -> Result<Self, BanError> {
+        if !ground.carries(network) {
+            return Err(BanError::Unproven { network });
+        }
         let at = SystemTime::now();
         let (since_s, until_s) = (seconds(at), seconds(at + time));
-        Self::kept(network, services, by, note, since_s, until_s)
+        Ok(Self::kept(network, services, ground.by(), note, since_s, until_s))
     }
 
     /// A ban that began already.

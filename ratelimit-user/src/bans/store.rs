@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::{By, Id, Record, check_length};
+use super::{By, Id, ProvenSource, Record, check_length};
 use crate::config::Network;
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod tests;
 
 /// What leads from each version of the tables to the next; whoever changes them appends. A file of an older version is
 /// brought up to date when it is opened.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE bans (
         network TEXT PRIMARY KEY, services TEXT NOT NULL, author TEXT NOT NULL, note TEXT,
@@ -38,6 +38,11 @@ const STEPS: [&str; 2] = [
     DROP TABLE bans;
     ALTER TABLE bans_of_services RENAME TO bans;
     CREATE TABLE peers (address TEXT PRIMARY KEY, seen_s INTEGER NOT NULL) WITHOUT ROWID;
+    ",
+    "
+    CREATE TABLE proven (
+        source TEXT PRIMARY KEY, last_s INTEGER NOT NULL, exchanged_s INTEGER
+    ) WITHOUT ROWID;
     ",
 ];
 const VERSION: i64 = STEPS.len() as i64;
@@ -172,6 +177,37 @@ impl Store {
             transaction.commit()
         };
         write().map_err(|source| error(&self.path, source))
+    }
+
+    /// Sources that completed a handshake.
+    pub fn proven(&self) -> Result<Vec<ProvenSource>, StoreError> {
+        let load = || {
+            let mut statement = self.connection.prepare("SELECT source, last_s, exchanged_s FROM proven")?;
+            let rows = statement.query_map([], |row| {
+                let (source, last_s, exchanged_s): (String, i64, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let time = |at: i64| u64::try_from(at).ok();
+                Ok(source.parse().ok().zip(time(last_s)).map(|(source, last_s)| ProvenSource {
+                    source,
+                    last_s,
+                    exchanged_s: exchanged_s.and_then(time),
+                }))
+            })?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()
+        };
+        load().map_err(|source| error(&self.path, source))
+    }
+
+    pub fn put_proven(&mut self, sources: &[ProvenSource]) -> Result<(), StoreError> {
+        self.at_once(sources, "INSERT OR REPLACE INTO proven VALUES (?, ?, ?)", |statement, proven| {
+            let exchanged_s = proven.exchanged_s.map(|at| at as i64);
+            statement.execute(params![proven.source.to_string(), proven.last_s as i64, exchanged_s])
+        })
+    }
+
+    pub fn forget_proven(&mut self, before_s: u64) -> Result<(), StoreError> {
+        self.at_once(&[before_s], "DELETE FROM proven WHERE last_s < ?", |statement, before_s| {
+            statement.execute([*before_s as i64])
+        })
     }
 
     pub fn protect(&mut self, network: Network, until_s: u64) -> Result<(), StoreError> {

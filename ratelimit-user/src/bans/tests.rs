@@ -3,12 +3,12 @@ use crate::config::Config;
 
 fn record(network: &str, for_s: u64) -> Record {
     let (services, note) = (vec!["smtp".into()], Some("guesses passwords".into()));
-    Record::new(network.parse().unwrap(), services, By::Admin, note, Duration::from_secs(for_s))
+    Record::new(network.parse().unwrap(), services, &Ground::Word, note, Duration::from_secs(for_s)).unwrap()
 }
 
 fn of_services(network: &str, services: &[&str], for_s: u64) -> Record {
     let services = services.iter().map(|name| (*name).to_owned()).collect();
-    Record::new(network.parse().unwrap(), services, By::Admin, None, Duration::from_secs(for_s))
+    Record::new(network.parse().unwrap(), services, &Ground::Word, None, Duration::from_secs(for_s)).unwrap()
 }
 
 fn add(book: &mut Book, record: Record) {

@@ -66,7 +66,7 @@ pub(super) struct Bans {
 impl Ban {
     pub fn run(&self, context: &Context<'_>) -> anyhow::Result<ExitCode> {
         let Self { network, for_, services, note } = self;
-        let request = BanRequest { network: *network, for_: *for_, services: services.clone(), note: note.clone() };
+        let request = BanRequest { network: *network, for_: *for_, services: services.clone(), note: note.clone(), kill: false };
         let ban = context.client()?.ban(&request)?;
         context.answer(&ban, banned)?;
         Ok(ExitCode::SUCCESS)
@@ -96,7 +96,7 @@ impl Bans {
     }
 }
 
-pub(super) fn banned(Banned { ban, spares }: &Banned) -> String {
+pub(super) fn banned(Banned { ban, spares, .. }: &Banned) -> String {
     let mut out = format!("{} banned for {} until {}\n", ban.network, of(&ban.services), ban.until);
     if !spares.is_empty() {
         out.push_str(&format!("\nnot banned, because it is allowed\n{}", indented(&spares.join("\n"), 2)));

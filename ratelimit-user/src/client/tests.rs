@@ -16,7 +16,7 @@ use axum::{
 use tempfile::TempDir;
 
 use super::{Client, ClientError, Foreign, LARGEST_ANSWER_BYTES, Stopped, connect::check};
-use crate::api::{Detached, Event, ModeView, Refused, SetMode};
+use crate::api::{Detached, Event, ModeView, Refused, ResetLimit, SetMode};
 use crate::config::{EntryKind, Mode};
 
 const IMPATIENT: Duration = Duration::from_millis(300);
@@ -100,7 +100,7 @@ fn a_refusal_is_told_in_the_words_of_the_controller() {
     };
     serve(&place, Router::new().route("/v1/limits/{service}", put(refuse).delete(refuse)));
     let client = client(&place);
-    let error = client.reset_limit("a/b?c=d é", None).unwrap_err();
+    let error = client.reset_limit("a/b?c=d é", ResetLimit::default()).unwrap_err();
     assert!(matches!(&error, ClientError::Refused(said) if said == r#"there is no service "a/b?c=d é""#), "{error}");
     let error = client.entries(EntryKind::Trust).unwrap_err();
     assert!(matches!(error, ClientError::Status(StatusCode::NOT_FOUND)), "{error}");

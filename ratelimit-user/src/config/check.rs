@@ -6,11 +6,13 @@ use super::diagnostic::Lines;
 use super::limit::Limit;
 use super::problem::{EntryProblem, LimitProblem, ListProblem, ServiceProblem};
 use super::read::{Draft, Findings, nearest, quoted};
-use super::{Action, Config, Entry, EntryKind, List, Network, Permit, Scope, Service};
+use super::{Action, Config, Destination, Entry, EntryKind, List, Network, Permit, Scope, Service};
 
 pub(super) fn check(draft: &Draft, lines: &Lines<'_>, findings: &mut Findings) {
     for service in &draft.config.services {
         ports(draft, lines, service, findings);
+        listeners(draft, lines, service, findings);
+        elsewhere(draft, service, findings);
         limits(draft, service, findings);
         permits(draft, service, findings);
     }
@@ -41,6 +43,46 @@ fn ports(draft: &Draft, lines: &Lines<'_>, service: &Service, findings: &mut Fin
             let line = there.map(|there| lines.position(there).line);
             let problem = ServiceProblem::PortTaken { port: *port, service: other.name.clone(), line };
             findings.error(here, format!("services.{}.ports", service.name), problem);
+        }
+    }
+}
+
+/// Connections are told apart by the port of their listener alone, wherever it is on the machine.
+fn listeners(draft: &Draft, lines: &Lines<'_>, service: &Service, findings: &mut Findings) {
+    let place_in = |service: &Service, port: u16| {
+        let written = if service.listen_ports.is_empty() { &draft.ports_at } else { &draft.listen_ports_at };
+        let to = || draft.place(&format!("services.{}.to", service.name));
+        written.get(&(service.name.clone(), port)).copied().or_else(to)
+    };
+    for port in service.listens_at() {
+        let Some(here) = place_in(service, *port) else { continue };
+        for other in &draft.config.services {
+            // Where neither says where it listens, their `ports` clash already.
+            let is_said = !(service.listen_ports.is_empty() && other.listen_ports.is_empty());
+            let clash = other.name != service.name && is_said && other.listens_at().contains(port);
+            let there = place_in(other, *port);
+            // Of two that the file writes, the later one is reported.
+            if !clash || there.is_some_and(|there| there > here) {
+                continue;
+            }
+            let line = there.map(|there| lines.position(there).line);
+            let problem = ServiceProblem::ListenerTaken { port: *port, service: other.name.clone(), line };
+            let key = if service.listen_ports.is_empty() { "ports" } else { "listen_ports" };
+            findings.error(here, format!("services.{}.{key}", service.name), problem);
+        }
+    }
+}
+
+/// What is said of connections that perhaps nobody sees.
+fn elsewhere(draft: &Draft, service: &Service, findings: &mut Findings) {
+    if service.to == Destination::Local {
+        return;
+    }
+    let said = [("connections", service.connections.is_some()), ("listen_ports", !service.listen_ports.is_empty())];
+    for (key, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+        let key = format!("services.{}.{key}", service.name);
+        if let Some(at) = draft.place(&key) {
+            findings.warning(at, key, ServiceProblem::ListenerElsewhere);
         }
     }
 }

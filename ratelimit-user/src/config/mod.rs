@@ -9,6 +9,7 @@ mod limit;
 mod list;
 mod preset;
 mod problem;
+mod proof;
 mod read;
 mod render;
 mod service;
@@ -25,14 +26,18 @@ use std::time::Duration as StdDuration;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Position};
-pub use grammar::{Burst, ByteSize, Duration, GrammarError, Mode, Network, Period, Rate, fold_address};
+pub use grammar::{Burst, ByteSize, Connections, Duration, GrammarError, Mode, Network, Period, Rate, fold_address};
 pub use limit::{FASTEST_CELL_PER_SECOND, FASTEST_SERVICE_PER_SECOND, LONGEST_DRAIN, Level, Limit};
 pub use list::{Action, Change, Format, LONGEST_LIST_NAME, List, MOST_LISTS, Source};
 pub use preset::{Facts, Preset};
 pub use problem::{
     EntryProblem, FileProblem, KeyProblem, LimitProblem, ListProblem, Problem, ServiceProblem, ValueProblem,
 };
-pub use service::{DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Permit, Prefix, Service};
+pub use proof::{Challenge, FEWEST_PROVEN_SOURCES, MOST_PROVEN_SOURCES, Namespaces, Proof};
+pub use service::{
+    DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_LISTEN_PORTS, MOST_SERVICES, Permit, Prefix,
+    Service,
+};
 
 /// Where the configuration is looked for. A file missing here means the built-in defaults.
 pub const DEFAULT_PATH: &str = "/etc/ratelimit/ratelimit.toml";
@@ -56,6 +61,7 @@ pub struct Config {
     /// At most [`MOST_LISTS`], no name twice.
     pub lists: Vec<List>,
     pub paths: Paths,
+    pub proof: Proof,
     /// The built-in ones first in their own order, then the file's in its order. 1 to 16.
     pub services: Vec<Service>,
 }
@@ -210,6 +216,7 @@ impl Default for Config {
             never_block: Vec::new(),
             lists: Vec::new(),
             paths: Paths::default(),
+            proof: Proof::default(),
             services: DEFAULT_SERVICES.into_iter().filter_map(|(name, _)| Service::built_in(name)).collect(),
         }
     }

@@ -7,7 +7,7 @@ use super::EntryKind;
 use super::grammar::{GrammarError, Network, Rate};
 use super::limit::{LONGEST_DRAIN, Level, Limit};
 use super::list::{LONGEST_LIST_NAME, MOST_LISTS};
-use super::service::{LONGEST_SERVICE_NAME, MOST_SERVICES};
+use super::service::{LONGEST_SERVICE_NAME, MOST_LISTEN_PORTS, MOST_SERVICES};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
@@ -118,6 +118,10 @@ pub enum ValueProblem {
     Deny { value: String },
     #[error("{value} is nothing a list can do")]
     Action { value: String },
+    #[error("{value} is no way to challenge a source")]
+    Challenge { value: String },
+    #[error("{value} is nowhere to look for listeners")]
+    Namespaces { value: String },
     #[error("not a note of one line and at most {most} characters")]
     Note { most: usize },
 }
@@ -136,6 +140,12 @@ impl ValueProblem {
             Self::SocketPathTooLong { most } => format!("write a path of at most {most} bytes"),
             Self::Deny { .. } => "write deny = \"reset\" or deny = \"drop\"".into(),
             Self::Action { .. } => "write action = \"block\" or action = \"allow\"".into(),
+            Self::Challenge { .. } => {
+                "write challenge = \"reset\", challenge = \"retry\" or challenge = \"off\"".into()
+            }
+            Self::Namespaces { .. } => {
+                "write namespaces = \"host\", or namespaces = \"all\" where listeners run in containers".into()
+            }
             Self::Note { .. } => "shorten it, and leave out line breaks and other control characters".into(),
         }
     }
@@ -150,6 +160,13 @@ pub enum ServiceProblem {
     NoPorts { nearest: Option<String> },
     #[error("port {port} to the same destination belongs to {service} already ({})", place(*line))]
     PortTaken { port: u16, service: String, line: Option<usize> },
+    #[error("{service} listens on port {port} already ({})", place(*line))]
+    ListenerTaken { port: u16, service: String, line: Option<usize> },
+    #[error("{count} listen ports, but at most {MOST_LISTEN_PORTS} fit")]
+    TooManyListenPorts { count: usize },
+    /// Only ever a warning.
+    #[error("connections are counted only where the listener is on this machine, and `to` names networks")]
+    ListenerElsewhere,
     #[error("service number {count}, but at most {MOST_SERVICES} fit")]
     TooMany { count: usize },
     #[error("no service is left")]
@@ -171,6 +188,11 @@ impl ServiceProblem {
             Self::PortTaken { .. } => {
                 "give the port to one of the two, or separate their destinations with `to`".into()
             }
+            Self::ListenerTaken { .. } => {
+                "give each service listen ports of its own: by them its connections are told apart".into()
+            }
+            Self::TooManyListenPorts { .. } => "divide them between several services".into(),
+            Self::ListenerElsewhere => "remove it, unless `to` names addresses of this machine".into(),
             Self::TooMany { .. } => {
                 "put ports with the same limits into one service, or switch a built-in one off with enabled = false"
                     .into()

@@ -1,9 +1,11 @@
 //! A configuration as TOML that reads back as the same configuration.
 
 use std::fmt::{self, Display, Write};
+use std::num::NonZeroU32;
 
 use super::limit::Limit;
 use super::list::{Change, Format, List, Source};
+use super::proof::Proof;
 use super::service::{DEFAULT_SERVICES, Destination, Prefix, Service};
 use super::{Config, Entry, EntryKind, Interfaces, Scope};
 
@@ -86,6 +88,7 @@ fn render(config: &Config, extent: Extent) -> String {
         paths.set_unless_default(key, path, default, Text(path.display()));
     }
     paths.append_to(&mut out, "paths");
+    proof_section(&config.proof, extent).append_to(&mut out, "proof");
 
     for list in &config.lists {
         list_section(list, extent).append_to(&mut out, "[lists]");
@@ -101,6 +104,19 @@ fn render(config: &Config, extent: Extent) -> String {
         service_section(service, extent).append_to(&mut out, &format!("services.{}", service.name));
     }
     out
+}
+
+fn proof_section(proof: &Proof, extent: Extent) -> Section {
+    let mut section = Section::new(extent);
+    let base = Proof::default();
+    section.set_unless_default("challenge", &proof.challenge, &base.challenge, Text(proof.challenge.name()));
+    let (ours, theirs) = (proof.challenge_rate, base.challenge_rate);
+    section.set_unless_default("challenge_rate", &ours, &theirs, Text(ours));
+    let (ours, theirs) = (proof.retry_rate, base.retry_rate);
+    section.set_unless_default("retry_rate", &ours, &theirs, Text(ours));
+    section.set_unless_default("sources", &proof.sources, &base.sources, proof.sources);
+    section.set_unless_default("namespaces", &proof.namespaces, &base.namespaces, Text(proof.namespaces.name()));
+    section
 }
 
 fn list_section(list: &List, extent: Extent) -> Section {
@@ -166,7 +182,12 @@ fn service_section(service: &Service, extent: Extent) -> Section {
     } else {
         section.set_unless_default("ports", &service.ports, &base.ports, ports);
     }
+    // Without them there is no such list: the listener has the ports of the service.
+    if !service.listen_ports.is_empty() {
+        section.set("listen_ports", Array(&service.listen_ports));
+    }
     section.set_unless_default("to", &service.to, &base.to, destination(&service.to));
+    let base = base.with_destination(service.to.clone());
     if let Some(mode) = service.mode {
         section.set("mode", Text(mode));
     }
@@ -174,6 +195,8 @@ fn service_section(service: &Service, extent: Extent) -> Section {
     section.set_unless_default("network", &service.network, &base.network, limits(&service.network));
     let whole: Vec<Limit> = service.service.into_iter().collect();
     section.set_unless_default("service", &service.service, &base.service, limits(&whole));
+    let connections = service.connections;
+    section.set_unless_default("connections", &connections, &base.connections, most_connections(connections));
     let (ours, theirs) = (service.source_prefix, base.source_prefix);
     section.set_unless_default("source_prefix", &ours, &theirs, prefix(ours));
     let (ours, theirs) = (service.network_prefix, base.network_prefix);
@@ -207,6 +230,10 @@ fn limits(limits: &[Limit]) -> String {
         [one] => table(one),
         several => Array(&several.iter().map(table).collect::<Vec<_>>()).to_string(),
     }
+}
+
+fn most_connections(most: Option<NonZeroU32>) -> String {
+    most.map_or_else(|| Text("off").to_string(), |most| most.to_string())
 }
 
 fn prefix(prefix: Prefix) -> String {

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU32;
 
 use serde::{Serialize, Serializer};
 
@@ -11,6 +12,9 @@ pub struct Service {
     pub name: String,
     /// At least one, none twice, in the order written.
     pub ports: Vec<u16>,
+    /// Where its listener really listens if the ports are mapped, as into a container; none means at
+    /// `ports`. At most [`MOST_LISTEN_PORTS`], none twice, none in two services.
+    pub listen_ports: Vec<u16>,
     pub to: Destination,
     /// `observe` here or in [`super::Config::mode`] wins.
     pub mode: Option<Mode>,
@@ -20,6 +24,9 @@ pub struct Service {
     pub network: Vec<Limit>,
     /// Over all sources. Raises suspicion and refuses nobody; none is `off`.
     pub service: Option<Limit>,
+    /// How many connections one source may hold open; none is `off`. Counted where the listener is on
+    /// this machine.
+    pub connections: Option<NonZeroU32>,
     pub source_prefix: Prefix,
     pub network_prefix: Prefix,
     /// Who alone may connect; none means everybody may. Trusted networks and own addresses always may.
@@ -84,6 +91,7 @@ pub struct Prefix {
 
 pub const MOST_SERVICES: usize = 16;
 pub const LONGEST_SERVICE_NAME: usize = 31;
+pub const MOST_LISTEN_PORTS: usize = 16;
 
 const SMTP: &str = "smtp";
 const SMTP_PORT: u16 = 25;
@@ -114,12 +122,31 @@ impl Service {
         Self::like(model, name, ports)
     }
 
+    /// The same for other destinations. Behind a gateway connections cannot be counted, so none are by default.
+    pub(super) fn with_destination(self, to: Destination) -> Self {
+        let connections = match to {
+            Destination::Local => self.connections,
+            Destination::Networks(_) => None,
+        };
+        Self { to, connections, ..self }
+    }
+
+    /// The ports of its listener on this machine.
+    pub fn listens_at(&self) -> &[u16] {
+        match self.to {
+            Destination::Local if self.listen_ports.is_empty() => &self.ports,
+            Destination::Local | Destination::Networks(_) => &self.listen_ports,
+        }
+    }
+
     fn like(model: &str, name: &str, ports: Vec<u16>) -> Self {
-        let (source, network) = match model {
-            SMTP => (per_minute(300, 300), per_minute(3000, 3000)),
-            "imap" | "imaps" => (per_minute(240, 300), per_minute(2400, 5000)),
-            "sieve" => (per_minute(60, 60), per_minute(240, 240)),
-            _ => (per_minute(120, 120), per_minute(1200, 2400)),
+        let (source, network, connections) = match model {
+            SMTP => (per_minute(300, 300), per_minute(3000, 3000), 50),
+            // An office of 50 behind one address, with 5 connections each, twice over.
+            "imap" | "imaps" => (per_minute(240, 300), per_minute(2400, 5000), 500),
+            "pop3" | "pop3s" => (per_minute(120, 120), per_minute(1200, 2400), 60),
+            "sieve" => (per_minute(60, 60), per_minute(240, 240), 20),
+            _ => (per_minute(120, 120), per_minute(1200, 2400), 100),
         };
         let (source_prefix, network_prefix) = if model == SMTP {
             // All of Gmail's senders of a region share one /64: on port 25 that is a network.
@@ -131,11 +158,13 @@ impl Service {
         Self {
             name: name.to_owned(),
             ports,
+            listen_ports: Vec::new(),
             to: Destination::Local,
             mode: None,
             source: Vec::from_iter(source),
             network: Vec::from_iter(network),
             service: limit(1000, Period::Second, 5000),
+            connections: NonZeroU32::new(connections),
             source_prefix,
             network_prefix,
             only_from: Vec::new(),

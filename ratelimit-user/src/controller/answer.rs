@@ -9,12 +9,12 @@ use std::{
 
 use ratelimit_common::{Address, map::LINE_BYTES};
 
-use super::{Controller, Rejection, services_of};
+use super::{Controller, Rejection, limits::limits_of, services_of};
 use crate::{
     api,
     attach::{Attached, attached_mode},
     changes::{Changes, ModeChange},
-    config::{Config, EntryKind, Level, Limit, Loaded, Network, Origin, fold_address},
+    config::{Config, EntryKind, Loaded, Network, Origin, fold_address},
     machine::ephemeral_ports_warning,
     plane::Maps,
     view,
@@ -27,7 +27,7 @@ impl Controller {
     pub fn status(&self) -> Result<api::Status, Rejection> {
         let maps = self.plane.maps();
         let set = maps.active_set().map_err(anyhow::Error::from)?;
-        let (services, other) = view::count(&set, &maps.tallies().map_err(anyhow::Error::from)?);
+        let (services, other) = view::count(maps, Some(self.plane.watch()), &set).map_err(anyhow::Error::from)?;
         let entries = |kind| self.effective.entries(kind).len();
         Ok(api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,6 +48,7 @@ impl Controller {
                 lists: self.layers.entries() as u64,
                 bans: self.bans.len() as u64,
             },
+            proof: self.proof_status(&set)?,
             generation: set.generation,
             warnings: self.warnings(),
         })
@@ -82,35 +83,6 @@ impl Controller {
                 .collect(),
             ends: mode_ends(&self.changes),
         }
-    }
-
-    pub fn limit_views(&self) -> Vec<api::LimitView> {
-        let mut views = Vec::new();
-        for service in &self.effective.services {
-            for level in [Level::Source, Level::Network, Level::Service] {
-                let change = self
-                    .changes
-                    .limits
-                    .iter()
-                    .find(|change| (change.service.as_str(), change.level) == (service.name.as_str(), level));
-                let limits = limits_of(&self.effective, &service.name, level);
-                views.push(api::LimitView {
-                    service: service.name.clone(),
-                    level,
-                    capacity_per_s: self.capacity(service, level),
-                    limits,
-                    configured: change.map(|_| limits_of(&self.loaded.config, &service.name, level)),
-                    until: change.and_then(|change| change.until_s).map(rfc3339),
-                });
-            }
-        }
-        views
-    }
-
-    /// The least of a level's windows.
-    fn capacity(&self, service: &crate::config::Service, level: Level) -> Option<f64> {
-        let of_level = self.layout.crowded(service).into_iter().filter(|(of, ..)| *of == level);
-        of_level.map(|(_, _, region)| region.capacity()).reduce(f64::min)
     }
 
     pub fn entry_views(&self, kind: EntryKind) -> Vec<api::EntryView> {
@@ -162,11 +134,12 @@ impl Controller {
                 bans: self.bans_around(address, &place.name),
                 lists: self.lists_around(address, &place.name),
             };
-            let explained = view::explain(self.plane.maps(), Address::from(address), place.id, limits, rules);
+            let explained = view::explain(self.plane.maps(), Some(self.plane.watch()), Address::from(address), place.id, limits, rules);
             services.extend(explained.map_err(anyhow::Error::from)?);
         }
         let recent = self.events.of_source(address, EXPLAINED_EVENTS);
-        Ok(api::Explanation { address, controller: true, services, recent })
+        let proven = view::proven(self.plane.watch(), Address::from(address)).map_err(anyhow::Error::from)?;
+        Ok(api::Explanation { address, controller: true, services, proven, recent })
     }
 
     fn entries_around(&self, address: IpAddr, service: &str) -> Vec<api::EntryView> {
@@ -189,17 +162,6 @@ pub fn mode_ends(changes: &Changes) -> Vec<api::ModeEnd> {
         })
     };
     changes.modes.iter().filter_map(end).collect()
-}
-
-pub fn limits_of(config: &Config, service: &str, level: Level) -> Vec<Limit> {
-    let Some(service) = config.service(service) else {
-        return Vec::new();
-    };
-    match level {
-        Level::Source => service.source.clone(),
-        Level::Network => service.network.clone(),
-        Level::Service => service.service.into_iter().collect(),
-    }
 }
 
 pub fn known_service(config: &Config, name: &str) -> Result<String, Rejection> {
@@ -239,6 +201,9 @@ pub fn differences(before: &Config, after: &Config) -> Vec<String> {
     }
     if before.memory != after.memory {
         lines.push(format!("memory: {} -> {} (the cells start empty)", before.memory, after.memory));
+    }
+    if before.proof != after.proof {
+        lines.push("proof: changed".to_owned());
     }
     let by_name = |config: &Config| -> BTreeMap<String, crate::config::Service> {
         config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()

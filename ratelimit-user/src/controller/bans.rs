@@ -17,7 +17,7 @@ use ratelimit_common::{
 use super::{Controller, Rejection, answer::rfc3339};
 use crate::{
     api,
-    bans::{BanError, Book, By, Id, Record, check_length, key_of},
+    bans::{BanError, Book, Ground, Id, Record, check_length, key_of},
     changes::seconds,
     config::{Entry, EntryKind, Network, fold_address},
     guard::NeverBlock,
@@ -76,8 +76,9 @@ impl Controller {
         self.check_guarded(network).map_err(refusal)?;
         let spares = self.check_allowed(network, &services).map_err(refusal)?;
         self.note_hits_of(&[key_of(network)])?;
-        let record = Record::new(network, services, By::Admin, request.note, request.for_.as_std());
-        let answer = api::Banned { ban: view(&record), spares };
+        let record = Record::new(network, services.clone(), &Ground::Word, request.note, request.for_.as_std());
+        let record = record.map_err(refusal)?;
+        let mut answer = api::Banned { ban: view(&record), spares, killed: None };
         let (maps, layout) = (self.plane.maps_mut().bans_mut(), &self.layout);
         let banned = self.bans.ban(record, |book| tell(maps, book, layout, &[network]));
         if let Err(error) = banned {
@@ -85,6 +86,9 @@ impl Controller {
             return Err(refusal(error));
         }
         tracing::info!(%network, until = answer.ban.until, "banned by command");
+        if request.kill {
+            answer.killed = Some(self.kill(network, &services)?);
+        }
         Ok(answer)
     }
 
@@ -277,6 +281,7 @@ fn refusal(error: BanError) -> Rejection {
         | BanError::Guarded { .. }
         | BanError::Allowed { .. }
         | BanError::Protected { .. }
+        | BanError::Unproven { .. }
         | BanError::Full => Rejection::Invalid(error.to_string()),
         BanError::Kernel { .. } | BanError::HalfDone { .. } | BanError::Store(_) => {
             Rejection::Failed(anyhow::Error::msg(error.to_string()))

@@ -9,7 +9,7 @@ impl Controller {
     /// Follows the machine's addresses, gateways and resolvers, peers that are no longer remembered, and interfaces that went
     /// and came back.
     pub fn follow_machine(&mut self) -> Result<(), Rejection> {
-        let machine = Machine::look()?;
+        let machine = Machine::look(&self.effective, &self.machine.backlogs)?;
         let interfaces: Vec<Interface> =
             self.interfaces.iter().filter_map(|known| Interface::find(&known.name).ok()).collect();
         let came_back = interfaces

@@ -7,7 +7,9 @@ pub(crate) mod answer;
 mod bans;
 mod follow;
 mod hits;
+mod limits;
 mod lists;
+mod proof;
 mod start;
 
 use std::{
@@ -22,9 +24,9 @@ use tokio::sync::watch;
 use crate::{
     api,
     bans::Book,
-    changes::{AddedEntry, Changes, Ending, LimitChange, seconds},
+    changes::{AddedEntry, Changes, Ending, seconds},
     compile::compile,
-    config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Level, Limit, Loaded, Mode, Network, Paths, Scope},
+    config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Loaded, Mode, Network, Paths, Scope},
     events::Events,
     guard::NeverBlock,
     interface::{Interface, default_route_interfaces},
@@ -35,6 +37,7 @@ use crate::{
 };
 
 pub use bans::note_ban_hits;
+pub use proof::note_proven;
 pub use start::Options;
 
 /// Why a request was not carried out. Nothing has changed.
@@ -81,6 +84,10 @@ pub struct Controller {
     bans_told: Moment,
     /// Up to when what bans stopped has been noted.
     hits_noted: Moment,
+    /// Connections that were open before anybody counted.
+    older: u64,
+    /// Up to when proven sources have been written down.
+    proven_noted: Moment,
     /// Told when the maps are made anew.
     plane_changed: watch::Sender<()>,
     started: Instant,
@@ -149,42 +156,6 @@ impl Controller {
         Ok(self.mode_view())
     }
 
-    pub fn set_limit(&mut self, service: &str, request: &api::SetLimit) -> Result<Vec<api::LimitView>, Rejection> {
-        let name = self.known_service(service)?;
-        let mut limits = self.limits_of(&name, request.level);
-        let short = limits.first().copied();
-        let (rate, burst) =
-            (request.rate.or(short.map(|limit| limit.rate)), request.burst.or(short.map(|limit| limit.burst)));
-        let (Some(rate), Some(burst)) = (rate, burst) else {
-            return Err(Rejection::Invalid(format!(
-                "{name} has no {} limit: give both --rate and --burst to set one",
-                request.level
-            )));
-        };
-        let new = Limit { rate, burst };
-        match limits.first_mut() {
-            Some(first) => *first = new,
-            None => limits.push(new),
-        }
-        let until_s = request.for_.map(|time| seconds(SystemTime::now() + time.as_std()));
-        self.change(|changes| {
-            changes.limits.retain(|change| (change.service.as_str(), change.level) != (&name, request.level));
-            changes.limits.push(LimitChange { service: name.clone(), level: request.level, limits, until_s });
-        })?;
-        tracing::info!(service = name, level = %request.level, limit = %new, "a limit was changed by command");
-        Ok(self.limit_views())
-    }
-
-    /// Back to the configured limits; all levels if none is named.
-    pub fn reset_limit(&mut self, service: &str, level: Option<Level>) -> Result<Vec<api::LimitView>, Rejection> {
-        let name = self.known_service(service)?;
-        self.change(|changes| {
-            changes.limits.retain(|change| change.service != name || level.is_some_and(|level| level != change.level));
-        })?;
-        tracing::info!(service = name, "limits were reset by command");
-        Ok(self.limit_views())
-    }
-
     pub fn add_entry(&mut self, kind: EntryKind, request: api::EntryRequest) -> Result<Vec<api::EntryView>, Rejection> {
         let services = self.known_services(&request.services)?;
         if let (EntryKind::Block, Some(guarded)) = (kind, self.never_block_on(&self.machine).around(request.network)) {
@@ -248,7 +219,10 @@ impl Controller {
     }
 
     /// Takes the gate off every interface. The controller is of no use afterwards.
-    pub fn detach(&self) -> Result<api::Detached, Rejection> {
+    pub fn detach(&mut self) -> Result<api::Detached, Rejection> {
+        if let Err(error) = self.keep_proven() {
+            tracing::warn!("which sources are proven is not all written down: {error}");
+        }
         let interfaces = take_down(&Pins::at(&self.paths.pins)).map_err(anyhow::Error::from)?;
         Ok(api::Detached { interfaces })
     }
@@ -270,7 +244,7 @@ impl Controller {
 
     fn put_in_force(&mut self, loaded: Loaded, changes: Changes, interfaces: Vec<Interface>) -> Result<(), Rejection> {
         let effective = checked(changes.applied_to(&loaded.config))?;
-        let machine = Machine::look()?;
+        let machine = Machine::look(&effective, &self.machine.backlogs)?;
         let never_block = self.never_block_by(&effective, &machine);
         let in_force = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         let layout = Layout::plan(&effective, Some(&in_force));
@@ -290,7 +264,7 @@ impl Controller {
             self.plane.put_in_force(compiled)
         } else {
             let bans = bans::in_kernel(&self.bans, &layout);
-            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans };
+            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans, proven_sources: effective.proof.sources };
             Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
                 self.plane = plane;
                 self.plane_changed.send_replace(());
@@ -317,11 +291,10 @@ impl Controller {
         if std::mem::replace(&mut self.never_block, never_block) != self.never_block {
             self.spare_guarded();
         }
+        if let Err(error) = self.count_older().and_then(|()| self.find_capped(true)) {
+            tracing::warn!("who has as many connections as he may is not known anew: {error}");
+        }
         Ok(())
-    }
-
-    fn limits_of(&self, service: &str, level: Level) -> Vec<Limit> {
-        answer::limits_of(&self.effective, service, level)
     }
 
     fn known_service(&self, name: &str) -> Result<String, Rejection> {

@@ -1,6 +1,7 @@
 //! From nothing, or from what an earlier controller left in force, to a controller.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
     time::{Instant, SystemTime},
@@ -15,6 +16,7 @@ use super::{
     bans::{in_kernel, spare},
     checked, find_interfaces,
     hits::Hits,
+    proof::NEVER,
 };
 use crate::{
     bans::Book,
@@ -76,7 +78,7 @@ impl Controller {
             "changes made by command contradict the configuration file; undo one of them \
              (the changes are in changes.json in the state directory)",
         )?;
-        let machine = Machine::look()?;
+        let machine = Machine::look(&effective, &BTreeMap::new())?;
         let pins = Pins::at(&paths.pins);
         let layout = Layout::plan(&effective, set_in_force(&pins).as_deref());
         let mut book = Book::open(&paths.state)?;
@@ -91,11 +93,11 @@ impl Controller {
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
         let told = now();
         let bans = in_kernel(&book, &layout);
-        let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans })?;
+        let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans, proven_sources: effective.proof.sources })?;
         let mut hits = Hits::open(&paths.state);
         hits.begin(plane.hits_before(), &effective);
         let set = Arc::from(plane.maps().active_set()?);
-        Ok(Self {
+        let mut controller = Self {
             options,
             paths,
             loaded,
@@ -114,10 +116,14 @@ impl Controller {
             events: Events::default(),
             bans: book,
             bans_told: told,
+            older: 0,
+            proven_noted: NEVER,
             hits_noted: Moment(0),
             plane_changed: watch::Sender::new(()),
             started: Instant::now(),
             config_error: None,
-        })
+        };
+        controller.begin_proof();
+        Ok(controller)
     }
 }

@@ -60,6 +60,22 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         }
     }
 
+    /// Takes an element out, as it is at that moment.
+    pub fn take(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::zeroed();
+        let mut attr = zeroed();
+        // SAFETY: the member of the union that the command below reads.
+        let element = unsafe { &mut attr.__bindgen_anon_2 };
+        element.map_fd = self.map.as_raw_fd() as u32;
+        element.key = std::ptr::from_ref(key) as u64;
+        element.__bindgen_anon_1.value = (&raw mut value) as u64;
+        match call(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) {
+            Ok(()) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Inserts or replaces elements, one after the other; those before the one that fails are in the map.
     pub fn write(&self, keys: &[K], values: &[V]) -> io::Result<()> {
         for (keys, values) in keys.chunks(AT_ONCE).zip(values.chunks(AT_ONCE)) {

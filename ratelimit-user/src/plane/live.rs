@@ -1,9 +1,11 @@
 //! The live maps as the decision sees them, without changing anything.
 
 use aya::maps::MapError;
-use ratelimit_common::{Address, ClassId, Entry, Moment, Secret, ServiceId, Set, Tables, ban::Ban};
+use ratelimit_common::{
+    Address, Cells, ClassId, Entry, Moment, SERVICES, Secret, ServiceId, Set, Tables, ban::Ban, proof::OpenKey,
+};
 
-use super::{Maps, now};
+use super::{Maps, WatchMaps, now};
 
 /// A look at the maps: what the next connection would meet. Charges nothing.
 #[derive(Debug)]
@@ -14,22 +16,45 @@ pub struct LiveTables<'a> {
     class: ClassId,
     entry: Entry,
     bans: Vec<Ban>,
+    is_proven: bool,
+    /// To each service, by its place.
+    connections: [u32; SERVICES],
     now: Moment,
 }
 
 impl<'a> LiveTables<'a> {
     /// Looks at the maps for one source.
-    pub fn open(maps: &'a Maps, source: Address) -> Result<Self, MapError> {
+    pub fn open(maps: &'a Maps, watch: Option<&WatchMaps>, source: Address) -> Result<Self, MapError> {
         let class = maps.class(source)?;
+        let (set, now) = (maps.active_set()?, now());
+        let proven = watch.map(|watch| watch.proven(source)).transpose()?.flatten();
+        let mut connections = [0; SERVICES];
+        for (id, service) in set.services() {
+            let key = OpenKey::new(source.masked(service.masks(source).0), id);
+            let open = watch.map(|watch| watch.connections(&key)).transpose()?.unwrap_or(0);
+            connections[id.index()] = u32::try_from(open).unwrap_or(u32::MAX);
+        }
         Ok(Self {
             maps,
-            set: maps.active_set()?,
+            set,
             secret: maps.secret()?,
             class,
             entry: maps.entry(class)?,
             bans: maps.bans_of(source)?,
-            now: now(),
+            is_proven: proven.is_some_and(|proven| proven.is_good(now.0)),
+            connections,
+            now,
         })
+    }
+}
+
+impl Cells for LiveTables<'_> {
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.maps.cells().get(index)
+    }
+
+    fn replace_cell(&self, _index: u32, _seen: u32, _new: u32) -> bool {
+        true
     }
 }
 
@@ -59,12 +84,16 @@ impl Tables for LiveTables<'_> {
         self.now
     }
 
-    fn cell(&self, index: u32) -> Option<u32> {
-        self.maps.cells().get(index)
+    fn is_proven(&self, _source: &Address) -> bool {
+        self.is_proven
     }
 
-    fn replace_cell(&self, _index: u32, _seen: u32, _new: u32) -> bool {
-        true
+    fn open_connections(&self, _source: &Address, service: ServiceId) -> u32 {
+        self.connections[service.index()]
+    }
+
+    fn completed_cell(&self, index: u32) -> Option<u32> {
+        self.maps.completed().get(index)
     }
 
     fn count_admitted(&self, _service: ServiceId) -> u32 {

@@ -2,12 +2,15 @@
 
 use std::{io, path::Path};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues, RingBuf};
 use ratelimit_common::{
-    Address, Entry, SERVICES, Secret, Set,
+    Address, Entry, SERVICES, Secret, Set, Ticks,
     ban::{self, Ban, BanKey},
+    challenge::{self, Slot},
     event::{CLASS_PLACES, Hits, TALLIES, Tally, place_of_class},
     lookup::{CLASSES, ClassId, find},
+    map,
+    proof,
 };
 
 use super::{
@@ -30,6 +33,10 @@ pub struct Maps {
     tallies: PerCpuArray<MapData, Wire<Tally>>,
     hits: HitCounters,
     cells: Cells,
+    /// Those that only completed handshakes charge.
+    completed: Cells,
+    /// As words, two a slot.
+    slots: Cells,
     lines: u32,
 }
 
@@ -47,7 +54,9 @@ impl Maps {
             secret: Array::try_from(Map::Array(map("SECRET")?))?,
             tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
             hits: HitCounters::open(plane)?,
-            cells: Cells::map(&cells, lines).map_err(MapError::IoError)?,
+            cells: Cells::map(&cells, lines, true).map_err(MapError::IoError)?,
+            completed: Cells::map(&map("COMPLETED")?, proof::COMPLETED_LINES as u32, false).map_err(MapError::IoError)?,
+            slots: Cells::map(&map("SLOTS_OF")?, SLOT_LINES, false).map_err(MapError::IoError)?,
             lines,
         })
     }
@@ -63,6 +72,22 @@ impl Maps {
 
     pub fn cells(&self) -> &Cells {
         &self.cells
+    }
+
+    /// The cells that only completed handshakes charge.
+    pub fn completed(&self) -> &Cells {
+        &self.completed
+    }
+
+    /// What is remembered in a place about a source that was suspect.
+    pub fn slot(&self, place: u32) -> Slot {
+        let word = |index| u64::from(self.slots.get(index).unwrap_or(0));
+        Slot(word(2 * place) | word(2 * place + 1) << 32)
+    }
+
+    /// Tickets that are good at a moment.
+    pub fn tickets(&self, now: Ticks) -> usize {
+        (0..challenge::SLOTS as u32).filter(|place| self.slot(*place).is_good_ticket(now)).count()
     }
 
     pub fn secret(&self) -> Result<Secret, MapError> {
@@ -205,6 +230,8 @@ impl Maps {
     }
 }
 
+const SLOT_LINES: u32 = (challenge::SLOTS * size_of::<u64>() / map::LINE_BYTES) as u32;
+
 /// The classes of a set.
 fn classes_of(set: &Set) -> impl Iterator<Item = ClassId> + use<> {
     (0..set.classes.min(CLASSES as u32) as u16).map(ClassId)
@@ -219,7 +246,7 @@ impl std::fmt::Debug for Maps {
 /// Whether the pinned maps of a plane have the shapes this program was built for; aya reuses a pin unseen.
 pub fn shapes_match(plane: &Path, lines: u32) -> bool {
     use aya::maps::MapType::{Array, ArrayOfMaps, Hash, PerCpuArray, RingBuf};
-    use ratelimit_common::{Event, Reason, map};
+    use ratelimit_common::{Event, Reason};
 
     let (word, line) = (size_of::<u32>(), map::LINE_BYTES);
     let spent = size_of::<u64>() * Reason::COUNT.next_power_of_two();
@@ -239,15 +266,21 @@ pub fn shapes_match(plane: &Path, lines: u32) -> bool {
         ("EVENTS", RingBuf, 0, 0, map::EVENT_BUFFER_BYTES),
         ("EVENTS_SPENT", PerCpuArray, word, spent, 1),
         ("RESETS_SPENT", PerCpuArray, word, size_of::<u64>(), 1),
+        ("CHALLENGES_SPENT", PerCpuArray, word, size_of::<u64>(), 1),
+        ("SLOTS_OF", Array, word, size_of::<u64>(), challenge::SLOTS),
+        ("COMPLETED", Array, word, line, proof::COMPLETED_LINES),
     ];
     const _: () = assert!(size_of::<Event>().is_multiple_of(8));
-    expected.into_iter().all(|(name, kind, key, value, entries)| {
-        MapInfo::from_pin(plane.join(name)).is_ok_and(|info| {
-            info.map_type().is_ok_and(|found| found == kind)
-                && info.key_size() as usize == key
-                && info.value_size() as usize == value
-                && info.max_entries() as usize == entries
-        })
+    expected.into_iter().all(|(name, kind, key, value, entries)| has_shape(&plane.join(name), kind, key, value, entries))
+}
+
+/// Whether a pinned map is of this type, and has keys, values and as many entries of these sizes.
+pub(super) fn has_shape(pin: &Path, kind: MapType, key: usize, value: usize, entries: usize) -> bool {
+    MapInfo::from_pin(pin).is_ok_and(|info| {
+        info.map_type().is_ok_and(|found| found == kind)
+            && info.key_size() as usize == key
+            && info.value_size() as usize == value
+            && info.max_entries() as usize == entries
     })
 }
 

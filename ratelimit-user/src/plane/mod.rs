@@ -4,12 +4,14 @@ mod bans;
 mod batch;
 mod carry;
 mod cells;
+mod cgroup;
 mod hits;
 mod lists;
 mod live;
 mod maps;
 mod object;
 mod pins;
+mod watch;
 mod wire;
 
 use std::{
@@ -43,6 +45,7 @@ pub use lists::make as list_map;
 pub use live::LiveTables;
 pub use maps::Maps;
 pub use pins::Pins;
+pub use watch::{WatchError, WatchMaps};
 
 /// Messages of the program, on their way to the log.
 pub type ProgramLog = EbpfLogger<&'static dyn log::Log>;
@@ -76,6 +79,9 @@ pub struct Plane {
     attached: Vec<Attached>,
     programs: Ebpf,
     hits_before: ListHits,
+    watch: WatchMaps,
+    /// Why handshakes are not watched, where they should be.
+    unwatched: Option<WatchError>,
 }
 
 /// What a plane is raised from.
@@ -85,6 +91,8 @@ pub struct Plan<'a> {
     pub compiled: Compiled,
     pub interfaces: &'a [Interface],
     pub bans: &'a [(BanKey, Ban)],
+    /// Proven sources that there is room for.
+    pub proven_sources: u32,
 }
 
 impl Plane {
@@ -109,7 +117,9 @@ impl Plane {
         let directory = pins.plane(number);
         make_directory(&directory)?;
         make_directory(&pins.links())?;
-        let mut programs = load(&directory, plan.layout.lines)?;
+        watch::prepare(pins, plan.proven_sources).map_err(|source| at(&pins.watch(), source))?;
+        make_directory(&pins.watch())?;
+        let mut programs = load(pins, &directory, &plan)?;
         let mut maps = Maps::open(&directory)?;
         let mut carried = None;
         let mut hits_before = ListHits::default();
@@ -139,7 +149,15 @@ impl Plane {
         if attached.is_err() && kept.is_none() {
             remove_unused(pins, number).map_err(|source| at(pins.root(), source))?;
         }
-        let plane = Self { pins: pins.clone(), number, maps, attached: attached?, programs, hits_before };
+        let attached = attached?;
+        // After the gates, so that a plane that cannot be attached changes nothing here either.
+        let unwatched = watch::attach(&mut programs, pins).err();
+        if let Some(error) = &unwatched {
+            tracing::warn!(%error, "handshakes are not watched: no source can be challenged, no connection counted");
+            maps.change_active(Set::unwatch)?;
+        }
+        let watch = WatchMaps::open(&pins.watch())?;
+        let plane = Self { pins: pins.clone(), number, maps, attached, programs, hits_before, watch, unwatched };
         plane.remove_leftovers(plan.interfaces)?;
         Ok(plane)
     }
@@ -154,13 +172,30 @@ impl Plane {
 
     /// Puts a set in force in the same maps. The layout must be the one the plane was raised with. Returns what the lists
     /// of the set that went out of force stopped, by their bits in that set.
-    pub fn put_in_force(&mut self, compiled: Compiled) -> Result<ListHits, PlaneError> {
+    pub fn put_in_force(&mut self, mut compiled: Compiled) -> Result<ListHits, PlaneError> {
+        if self.unwatched.is_some() {
+            compiled.set.unwatch();
+        }
         Ok(self.maps.put_in_force(compiled)?)
     }
 
     /// What the lists of the set stopped that raising this plane put out of force, by their bits in that set.
     pub fn hits_before(&self) -> &ListHits {
         &self.hits_before
+    }
+
+    /// What the program that watches sockets has seen.
+    pub fn watch(&self) -> &WatchMaps {
+        &self.watch
+    }
+
+    pub fn watch_mut(&mut self) -> &mut WatchMaps {
+        &mut self.watch
+    }
+
+    /// Why handshakes are not watched, where they should be.
+    pub fn unwatched(&self) -> Option<&WatchError> {
+        self.unwatched.as_ref()
     }
 
     pub fn maps(&self) -> &Maps {
@@ -210,10 +245,16 @@ pub fn take_down(pins: &Pins) -> Result<Vec<String>, PlaneError> {
     for number in planes {
         pins.remove_plane(number).map_err(list)?;
     }
+    pins.remove_watch().map_err(list)?;
     match fs::remove_dir(pins.links()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&pins.links(), error)),
         Ok(()) | Err(_) => Ok(interfaces),
     }
+}
+
+/// What the program that watches sockets has seen, for when no controller runs.
+pub fn open_watch(pins: &Pins) -> Result<WatchMaps, PlaneError> {
+    Ok(WatchMaps::open(&pins.watch())?)
 }
 
 /// The maps in force, for when no controller runs.
@@ -277,13 +318,17 @@ fn remove_unused(pins: &Pins, number: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn load(directory: &Path, lines: u32) -> Result<Ebpf, PlaneError> {
+fn load(pins: &Pins, directory: &Path, plan: &Plan<'_>) -> Result<Ebpf, PlaneError> {
     let mut loader = EbpfLoader::new();
-    loader.map_max_entries("CELLS", lines);
+    loader.map_max_entries("CELLS", plan.layout.lines);
+    loader.map_max_entries("PROVEN", plan.proven_sources);
     let diagnostics = u8::from(tracing::enabled!(tracing::Level::DEBUG));
     loader.override_global("LOG_DIAGNOSTICS", &diagnostics, true);
     for map in pins::MAPS {
         loader.map_pin_path(map, directory.join(map));
+    }
+    for map in pins::LASTING {
+        loader.map_pin_path(map, pins.watch().join(map));
     }
     Ok(loader.load(object::bytes()?)?)
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! <pins>/links/<interface>    the XDP link; removing it detaches
 //! <pins>/<number>/<MAP>       the maps of one plane
+//! <pins>/watch/<MAP>          what is known of proven sources and open connections, for every plane
+//! <pins>/watch/link           the link of the program that watches sockets
 //! ```
 //!
 //! A new plane gets the next number. Which one is in force is not written down anywhere: it is the one whose
@@ -19,7 +21,7 @@ use aya::{
 };
 
 /// Maps of a plane, by the names the object gives them.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 18] = [
     "EPOCH",
     "SETS",
     "LISTS",
@@ -35,7 +37,13 @@ pub const MAPS: [&str; 15] = [
     "EVENTS",
     "EVENTS_SPENT",
     "RESETS_SPENT",
+    "CHALLENGES_SPENT",
+    "SLOTS_OF",
+    "COMPLETED",
 ];
+
+/// Maps that every plane uses and that outlive them all.
+pub const LASTING: [&str; 6] = ["PROVEN", "PROVEN_OF_SITE", "OPEN", "OLDER", "MARKS", "WATCHED"];
 
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -57,6 +65,21 @@ impl Pins {
 
     pub fn link(&self, interface: &str) -> PathBuf {
         self.links().join(interface)
+    }
+
+    /// Where the maps that outlive planes are.
+    pub fn watch(&self) -> PathBuf {
+        self.root.join("watch")
+    }
+
+    /// The link of the program that watches sockets.
+    pub fn watch_link(&self) -> PathBuf {
+        self.watch().join("link")
+    }
+
+    /// Removes the maps that outlive planes, and the link with them. They live on as long as a program uses them.
+    pub fn remove_watch(&self) -> io::Result<()> {
+        remove_directory(&self.watch())
     }
 
     /// Interfaces with a pinned link, by name.
@@ -119,11 +142,17 @@ impl Pins {
 
     /// Removes the pins of a plane; its maps live on as long as a program uses them.
     pub fn remove_plane(&self, number: u64) -> io::Result<()> {
-        let directory = self.plane(number);
-        for name in names_in(&directory)? {
-            fs::remove_file(directory.join(name))?;
-        }
-        fs::remove_dir(directory)
+        remove_directory(&self.plane(number))
+    }
+}
+
+fn remove_directory(directory: &Path) -> io::Result<()> {
+    for name in names_in(directory)? {
+        fs::remove_file(directory.join(name))?;
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

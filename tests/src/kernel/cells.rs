@@ -32,6 +32,10 @@ impl Cells {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
+    fn cell_at(&self, index: u32) -> Option<&AtomicU32> {
+        self.cells().get(index as usize)
+    }
+
     pub(super) fn clear(&self) {
         for cell in self.cells() {
             cell.store(0, Ordering::Relaxed);
@@ -41,6 +45,17 @@ impl Cells {
     pub(super) fn charged(&self) -> Vec<u32> {
         let charged = |(index, cell): (usize, &AtomicU32)| (cell.load(Ordering::Relaxed) != 0).then_some(index as u32);
         self.cells().iter().enumerate().filter_map(charged).collect()
+    }
+}
+
+impl ratelimit_common::Cells for Cells {
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.cell_at(index).map(|cell| cell.load(Ordering::SeqCst))
+    }
+
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        let cell = self.cell_at(index);
+        cell.is_some_and(|cell| cell.compare_exchange(seen, new, Ordering::SeqCst, Ordering::SeqCst).is_ok())
     }
 }
 

@@ -7,14 +7,14 @@ use super::{Extension, Fragment, Link, SynPacket, TCP, Transport, UDP};
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const FRAGMENT_HEADER: u8 = 44;
-const MACS: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+const MACS: [[u8; 6]; 2] = [super::STATION, [2, 0, 0, 0, 0, 1]];
 const HOPS: u8 = 64;
 const IDENTIFICATION: u32 = 0x1234;
 
 impl SynPacket {
     /// The frame, from its Ethernet header on.
     pub fn build(&self) -> Vec<u8> {
-        let mut frame = MACS.to_vec();
+        let mut frame = MACS.concat();
         frame[0] |= u8::from(self.to_group);
         for (ether_type, id) in &self.tags {
             frame.extend(ether_type.to_be_bytes());
@@ -135,11 +135,11 @@ impl SynPacket {
                 datagram.extend(data);
                 self.with_checksum(datagram, UDP, 6)
             }
-            Transport::Tcp { flags, accurate_ecn, options, data } => {
+            Transport::Tcp { flags, accurate_ecn, sequence, options, data } => {
                 assert!(options.len().is_multiple_of(4) && options.len() <= 40, "TCP options are words, ten at most");
                 let words = self.wrong.data_offset.unwrap_or((5 + options.len() / 4) as u8);
                 let mut segment = ports;
-                segment.extend(1u32.to_be_bytes());
+                segment.extend(sequence.to_be_bytes());
                 segment.extend(u32::from(flags & super::ACK != 0).to_be_bytes());
                 segment.extend([words << 4 | u8::from(*accurate_ecn), *flags]);
                 segment.extend([0xfa, 0xf0, 0, 0, 0, 0]);

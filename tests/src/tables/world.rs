@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use bytemuck::Zeroable;
 use ipnet::IpNet;
 use ratelimit_common::{
-    Address, Entry, Limit, Mode, SERVICES, Secret, Service, ServiceId, Set, limit::TICK_NS, map::CELLS_PER_LINE,
+    Address, Cells, Challenge, Entry, Limit, Mode, SERVICES, Secret, Service, ServiceId, Set, Ticks,
+    limit::TICK_NS,
+    map::CELLS_PER_LINE,
+    proof::{OpenKey, proven_source},
+    suspicion,
 };
 use ratelimit_user::{config::Network, lists::Networks};
 
@@ -19,6 +23,12 @@ pub const RELAY_PORT: u16 = 2525;
 
 /// Cells of each limit of each service.
 const REGION: u32 = 4096;
+/// The services' own lines are before all regions.
+const FIRST_CELL: u32 = (SERVICES * CELLS_PER_LINE) as u32;
+/// Where a program that is run without being attached is told that its frames come from, and whom they are for.
+const STATION: (u32, [u8; 6]) = (1, crate::packet::STATION);
+/// What a listener can hold.
+const BACKLOG: u32 = 128;
 const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
 /// Connections per period, and how many at once.
@@ -80,6 +90,9 @@ struct Plan {
     /// IPv4 source and network, IPv6 source and network.
     prefixes: [u8; 4],
     mode: Option<Mode>,
+    /// 0 if there is no such limit.
+    connections: u64,
+    retry: Rate,
 }
 
 /// A network and what is said of it, before networks inside others inherit.
@@ -116,6 +129,13 @@ pub struct World {
     mode: Mode,
     event_interval_ns: u64,
     own: Vec<IpAddr>,
+    /// Services whose handshakes are seen, and those of them that are suspect.
+    proving: u16,
+    suspect: u16,
+    challenge: Challenge,
+    challenge_interval_ns: u64,
+    proven: Vec<Address>,
+    open: Vec<(OpenKey, u64)>,
 }
 
 impl Default for World {
@@ -151,6 +171,8 @@ impl World {
             batch_mask: 0,
             prefixes,
             mode: None,
+            connections: 0,
+            retry: Rate::per_second(200, 200),
         });
         let own = [OWN_V4, OWN_V6].map(|address| address.parse().expect("an address")).to_vec();
         Self {
@@ -162,6 +184,12 @@ impl World {
             mode: Mode::Enforce,
             event_interval_ns: 0,
             own,
+            proving: 0,
+            suspect: 0,
+            challenge: Challenge::Off,
+            challenge_interval_ns: 0,
+            proven: Vec::new(),
+            open: Vec::new(),
         }
     }
 
@@ -264,6 +292,47 @@ impl World {
         self
     }
 
+    /// Handshakes of a service are seen, and its suspects are asked.
+    pub fn proving(mut self, service: &str, challenge: Challenge) -> Self {
+        self.proving |= self.id(service).bit();
+        Self { challenge, ..self }
+    }
+
+    /// The same of one that is suspect itself.
+    pub fn suspect(mut self, service: &str, challenge: Challenge) -> Self {
+        self.suspect |= self.id(service).bit();
+        self.proving(service, challenge)
+    }
+
+    /// At most one challenge on each processor in this time.
+    pub fn challenge_every(self, challenge_interval_ns: u64) -> Self {
+        Self { challenge_interval_ns, ..self }
+    }
+
+    /// How many repeated SYNs of suspects a service lets in.
+    pub fn retries(mut self, service: &str, rate: Rate) -> Self {
+        self.plan(service).retry = rate;
+        self
+    }
+
+    /// The source has completed a handshake.
+    pub fn proven(mut self, source: &str) -> Self {
+        self.proven.push(proven_source(address(source)));
+        self
+    }
+
+    /// A source, as its service masks it, has so many connections open.
+    pub fn open(mut self, service: &str, source: &str, connections: u64) -> Self {
+        self.open.push((OpenKey::new(address(source), self.id(service)), connections));
+        self
+    }
+
+    /// How many connections a source of a service may have.
+    pub fn connections(mut self, service: &str, most: u64) -> Self {
+        self.plan(service).connections = most;
+        self
+    }
+
     /// Lists and bans that damaged sources fall into, and no limit that the number of frames would reach.
     pub fn for_mutations() -> Self {
         Self::new()
@@ -302,9 +371,36 @@ impl World {
 
 /// What the maps hold.
 impl World {
-    /// How many cells there are: a region for each limit, then a line for the whole services.
+    /// How many cells there are: a line for each service, then a region for each limit.
     pub fn cells(&self) -> u32 {
-        SERVICES as u32 * 4 * REGION + CELLS_PER_LINE as u32
+        FIRST_CELL + SERVICES as u32 * 4 * REGION
+    }
+
+    /// Puts into the lines of services what is known of them as a whole.
+    pub fn press<C: Cells>(&self, cells: &C, now: Ticks) {
+        for id in (0..SERVICES).filter_map(ServiceId::new) {
+            if self.proving & id.bit() != 0 {
+                suspicion::note_completes(cells, id);
+            }
+            if self.suspect & id.bit() != 0 {
+                suspicion::suspect(cells, id, now);
+            }
+            if self.plans.get(id.index()).is_some_and(|plan| plan.connections != 0) {
+                suspicion::set_capped(cells, id, true);
+            }
+        }
+    }
+
+    pub fn is_proven(&self, source: &Address) -> bool {
+        self.proven.contains(&proven_source(*source))
+    }
+
+    pub fn proven_sources(&self) -> &[Address] {
+        &self.proven
+    }
+
+    pub fn open_connections(&self) -> &[(OpenKey, u64)] {
+        &self.open
     }
 
     pub fn secret(&self, base_ns: u64) -> Secret {
@@ -317,12 +413,17 @@ impl World {
         set.entries = self.listed.len() as u32;
         set.event_interval_ns = self.event_interval_ns;
         (set.restricted, set.resetting) = (self.restricted, self.resetting);
+        set.proving = self.proving;
+        set.set_challenge(self.challenge);
+        set.challenge_interval_ns = self.challenge_interval_ns;
+        set.put_stations([STATION]);
         set.all_packets = self.listed.iter().fold(0, |all, listed| all | listed.entry.of_all_packets());
         set.set_mode(None, self.mode);
         let mut local = 0;
         for (index, plan) in self.plans.iter().enumerate() {
             let id = ServiceId::new(index).expect("at most 16 services");
-            set.put_service(id, plan.service(index as u32), &[plan.port]);
+            set.put_service(id, plan.service(id), &[plan.port]);
+            set.counting |= if plan.connections == 0 { 0 } else { id.bit() };
             set.set_mode(Some(id), plan.mode.unwrap_or(self.mode));
             if plan.name != "relay" {
                 local |= id.bit();
@@ -366,12 +467,17 @@ impl World {
 }
 
 impl Plan {
-    fn service(&self, index: u32) -> Service {
-        let region = |level: usize| (index * 4 + level as u32) * REGION;
+    fn service(&self, id: ServiceId) -> Service {
+        let index = id.index() as u32;
+        let region = |level: usize| FIRST_CELL + (index * 4 + level as u32) * REGION;
         let limit = |level: usize| self.limits[level].map_or(Limit::NONE, |rate| rate.limit(region(level), REGION));
-        let whole = self.whole.map_or(Limit::NONE, |rate| self.whole_limit(rate, SERVICES as u32 * 4 * REGION + index));
+        let whole = self.whole.map_or(Limit::NONE, |rate| self.whole_limit(rate, suspicion::cell_of(id, suspicion::WHOLE)));
         let masks = [96 + self.prefixes[0], 96 + self.prefixes[1], self.prefixes[2], self.prefixes[3]];
-        Service::new(self.name, std::array::from_fn(limit), whole, self.batch_mask, masks.map(Address::mask))
+        let mut service = Service::new(self.name, std::array::from_fn(limit), whole, self.batch_mask, masks.map(Address::mask));
+        service.half_open = suspicion::half_open_limit(id, BACKLOG);
+        service.retry = self.retry.limit(suspicion::retries_cell(id), 1);
+        service.connections = self.connections;
+        service
     }
 
     /// A batch is charged at once.
@@ -379,6 +485,11 @@ impl Plan {
         let batch = self.batch_mask + 1;
         Rate { period_ns: rate.period_ns * u64::from(batch), burst: (rate.burst / batch).max(1), ..rate }.limit(cell, 1)
     }
+}
+
+fn address(text: &str) -> Address {
+    let address: IpAddr = text.parse().unwrap_or_else(|_| panic!("{text} is no address"));
+    Address::from(address)
 }
 
 fn parsed(network: &str) -> IpNet {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ratelimit_common::Reason;
@@ -12,6 +12,7 @@ use ratelimit_tests::controller::{Controller, Options};
 use ratelimit_tests::gateway::{LAN, Site, TICK, Wire, eventually, ip};
 use ratelimit_tests::receiver::Receiver;
 use ratelimit_user::config::Mode;
+use serde_json::{Value, json};
 
 const CONFIG: &str = r#"
 mode = "enforce"
@@ -136,6 +137,57 @@ fn limits_are_set_and_reset_live() -> Result<()> {
     let third = next(&site, "10.10.0.3")?;
     ensure!(third == (Reason::NetworkLimit, false), "its network has used up its limit: {third:?}");
     ensure!(is_burst(&site, "10.11.0.1", 3)?);
+    Ok(())
+}
+
+/// What `limit show --json` says of the connections of a service: in force, configured, and whether it ends.
+fn connections(site: &Site, service: &str) -> Result<(Value, Value, bool)> {
+    let shown = site.controller.json(&["limit", "show"])?;
+    let of_all = shown["connections"].as_array().with_context(|| format!("no connections in {shown}"))?;
+    let mut of_service = of_all.iter().filter(|one| one["service"] == service);
+    let (Some(one), None) = (of_service.next(), of_service.next()) else { bail!("not one {service} in {shown}") };
+    Ok((one["connections"].clone(), one["configured"].clone(), one["until"].is_string()))
+}
+
+#[test]
+fn connections_are_set_and_reset_by_command_and_outlive_a_restart() -> Result<()> {
+    let mut site = Site::configured(&format!("{CONFIG}connections = 40\n"))?;
+    let configured = (json!(40), Value::Null, false);
+    ensure!(connections(&site, "smtp")? == configured && connections(&site, "imap")?.0 == json!(500));
+    let said = site.run("limit set smtp --connections 7")?;
+    ensure!(said.contains("connections  7") && !said.contains("imap"), "{said}");
+    site.run("limit set imap --connections off")?;
+    site.run("limit set smtp --burst 9")?;
+    for restarted in [false, true] {
+        if restarted {
+            site.controller.restart()?;
+        }
+        let shown = [connections(&site, "smtp")?, connections(&site, "imap")?];
+        ensure!(shown[0] == (json!(7), json!(40), false), "{shown:?}, restarted: {restarted}");
+        ensure!(shown[1] == (json!("off"), json!(500), false), "{shown:?}, restarted: {restarted}");
+        let config = site.run("config show --changed")?;
+        ensure!(config.contains("connections = 7\n") && config.contains("connections = \"off\"\n"), "{config}");
+    }
+
+    site.run("limit reset smtp --connections")?;
+    ensure!(connections(&site, "smtp")? == configured, "back to what the file says");
+    ensure!(site.run("config show --changed")?.contains("burst = 9"), "the limit stays");
+    site.run("limit reset imap --level source")?;
+    ensure!(connections(&site, "imap")?.0 == json!("off"), "another level was reset");
+    site.run("limit reset imap")?;
+    ensure!(connections(&site, "imap")? == (json!(500), Value::Null, false));
+
+    site.run("limit set smtp --connections 8 --for 2s")?;
+    ensure!(connections(&site, "smtp")? == (json!(8), json!(40), true));
+    eventually("the configured connections are back", SOON, || Ok(connections(&site, "smtp")? == configured))?;
+
+    let said = site.refused("limit set smtpx --connections 8", 1)?;
+    ensure!(said.contains("did you mean smtp?"), "{said}");
+    let said = site.refused("limit set smtp --connections 8 --rate 10/s", 2)?;
+    ensure!(said.contains("cannot be used with"), "{said}");
+    site.controller.write_config(&format!("{CONFIG}connections = 41\n[proof]\nchallenge = \"off\"\n"))?;
+    let said = site.run("reload")?;
+    ensure!(said.contains("service smtp: changed") && said.contains("proof: changed"), "{said}");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod profiles;
 mod records;
 mod refusals;
 mod scans;
+mod sockets;
 mod storm;
 mod swaps;
 mod tidy;

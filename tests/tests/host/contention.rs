@@ -9,7 +9,7 @@ use std::{
 };
 
 use ratelimit_common::{
-    Address, ClassId, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limiter::ATTEMPTS,
+    Address, Cells, ClassId, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limiter::ATTEMPTS,
 };
 use ratelimit_tests::{
     packet::{SynPacket, mutate::Random},
@@ -37,6 +37,18 @@ impl Jumpy<'_> {
     }
 }
 
+impl Cells for Jumpy<'_> {
+    fn cell(&self, index: u32) -> Option<u32> {
+        self.jump();
+        self.tables.cell(index)
+    }
+
+    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
+        self.jump();
+        self.tables.replace_cell(index, seen, new)
+    }
+}
+
 impl Tables for Jumpy<'_> {
     fn set(&self) -> &Set {
         self.tables.set()
@@ -60,16 +72,6 @@ impl Tables for Jumpy<'_> {
 
     fn now(&self) -> Moment {
         self.tables.now()
-    }
-
-    fn cell(&self, index: u32) -> Option<u32> {
-        self.jump();
-        self.tables.cell(index)
-    }
-
-    fn replace_cell(&self, index: u32, seen: u32, new: u32) -> bool {
-        self.jump();
-        self.tables.replace_cell(index, seen, new)
     }
 
     fn count_admitted(&self, service: ServiceId) -> u32 {

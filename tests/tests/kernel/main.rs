@@ -6,6 +6,7 @@ mod hits;
 mod lookup;
 mod maps;
 mod mutations;
+mod suspects;
 
 use ratelimit_common::Action;
 use ratelimit_tests::{

@@ -6,7 +6,7 @@ use anyhow::Result;
 use ratelimit_common::{Action, Mode, Tables as _, event::tally_index};
 use ratelimit_tests::{
     kernel::{Globals, Kernel, Program},
-    packet::mutate::Corpus,
+    packet::{STATION, mutate::Corpus},
     tables::{HostTables, Judged, World},
 };
 
@@ -21,11 +21,11 @@ fn agrees(kernel: &Kernel, program: Program, frame: &[u8], judged: &Judged) -> R
     let mut expected = kernel.tally(index)?;
     match verdict.action() {
         Action::Pass => expected.passed += 1,
-        Action::Drop | Action::Reset => expected.dropped += 1,
+        Action::Drop | Action::Reset | Action::Challenge => expected.dropped += 1,
     }
     // Hardware addresses are not the decision's: a frame of several stations is not answered.
     let action = match verdict.action() {
-        Action::Reset if (frame[0] | frame[6]) & 1 != 0 => Action::Drop,
+        Action::Reset | Action::Challenge if frame[..6] != STATION || frame[6] & 1 != 0 => Action::Drop,
         other => other,
     };
     Ok(kernel.run(program, frame)? == action && kernel.tally(index)? == expected)

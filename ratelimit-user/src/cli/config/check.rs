@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        Config, ConfigErrors, Destination, Diagnostic, Entry, Interfaces, Level, Limit, List, ListProblem, Loaded,
-        Mode, Network, Origin, Permit, Service,
+        Challenge, Config, ConfigErrors, Connections, Destination, Diagnostic, Entry, Interfaces, Level, Limit, List,
+        ListProblem, Loaded, Mode, Namespaces, Network, Origin, Permit, Proof, Service,
     },
     interface::own_networks,
     layout::Layout,
@@ -29,6 +29,7 @@ struct Report<'r> {
     errors: Vec<&'r Diagnostic>,
     warnings: &'r [Diagnostic],
     memory_bytes: Option<u64>,
+    proof: Option<Proof>,
     services: &'r [Service],
     collisions: Vec<Collisions<'r>>,
 }
@@ -95,6 +96,7 @@ fn good<'r>(file: &'r Path, loaded: &'r Loaded) -> Report<'r> {
         errors: Vec::new(),
         warnings: &loaded.warnings,
         memory_bytes: Some(loaded.config.memory.bytes()),
+        proof: Some(loaded.config.proof),
         services: &loaded.config.services,
         collisions: collisions(&loaded.config),
     }
@@ -109,6 +111,7 @@ fn bad<'r>(file: &'r Path, errors: &'r ConfigErrors) -> Report<'r> {
         errors,
         warnings: &[],
         memory_bytes: None,
+        proof: None,
         services: &[],
         collisions: Vec::new(),
     }
@@ -146,9 +149,26 @@ fn facts(config: &Config) -> String {
         ("mode", mode.to_owned()),
         ("entries", format!("trust {trust}, allow {allow}, block {block}")),
         ("lists", lists(config)),
+        ("proof", proof(&config.proof)),
         ("memory", format!("{}, whatever comes", config.memory)),
     ];
     facts.iter().map(|(name, value)| format!("{name:<10}  {value}\n")).collect()
+}
+
+fn proof(proof: &Proof) -> String {
+    let Proof { challenge, challenge_rate, retry_rate, sources, namespaces } = proof;
+    let challenge = match challenge {
+        Challenge::Reset => {
+            format!("suspects answer with a reset ({challenge_rate}) or repeat their SYN ({retry_rate})")
+        }
+        Challenge::Retry => format!("suspects repeat their SYN ({retry_rate} for each service)"),
+        Challenge::Off => "suspects are asked nothing".to_owned(),
+    };
+    let namespaces = match namespaces {
+        Namespaces::Host => "of this network namespace",
+        Namespaces::All => "of all network namespaces",
+    };
+    format!("{challenge}; listeners {namespaces}; {} sources remembered", number(u64::from(*sources)))
 }
 
 fn lists(config: &Config) -> String {
@@ -169,21 +189,31 @@ fn services(config: &Config) -> String {
         ("source", Align::Left),
         ("network", Align::Left),
         ("whole service", Align::Left),
+        ("connections", Align::Right),
     ]);
     for service in &config.services {
-        let ports: Vec<String> = service.ports.iter().map(u16::to_string).collect();
         let whole: Vec<_> = service.service.into_iter().collect();
         table.row([
             service.name.clone(),
-            ports.join(","),
+            ports(service),
             destination(&service.to),
             config.mode_of(service).to_string(),
             limit::windows(&service.source),
             limit::windows(&service.network),
             limit::windows(&whole),
+            Connections::from(service.connections).to_string(),
         ]);
     }
     table.text()
+}
+
+/// With those of the listener where it has others.
+fn ports(service: &Service) -> String {
+    let joined = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    match service.listen_ports.as_slice() {
+        [] => joined(&service.ports),
+        listen => format!("{} -> {}", joined(&service.ports), joined(listen)),
+    }
 }
 
 fn capacities(collisions: &[Collisions<'_>]) -> String {

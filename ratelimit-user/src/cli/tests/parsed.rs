@@ -1,6 +1,7 @@
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::parse;
+use crate::api::SetLimit;
 use crate::cli::{Cli, Command, config::ConfigCommand, entry::EntryCommand, limit::LimitCommand};
 use crate::config::{Level, Mode};
 
@@ -109,13 +110,42 @@ fn a_limit_is_set_by_rate_or_burst_or_both() {
     assert_eq!((set.rate, set.level), (None, Level::Source));
 
     usage("ratelimit limit set smtp");
+    usage("ratelimit limit set smtp --for 2h");
+    usage("ratelimit limit set smtp --level network");
     usage("ratelimit limit set smtp --rate 120/fortnight");
     usage("ratelimit limit set smtp --burst 0");
     assert!(matches!(cli("ratelimit limit show").command, Command::Limit(LimitCommand::Show)));
     let Command::Limit(LimitCommand::Reset(reset)) = cli("ratelimit limit reset smtp --level service").command else {
         panic!("not limit reset")
     };
-    assert_eq!((reset.service.as_str(), reset.level), ("smtp", Some(Level::Service)));
+    assert_eq!((reset.service.as_str(), reset.level, reset.connections), ("smtp", Some(Level::Service), false));
+}
+
+#[test]
+fn connections_are_set_apart_from_rates() {
+    let request = |line: &str| match cli(line).command {
+        Command::Limit(LimitCommand::Set(set)) => set.request(),
+        _ => panic!("not limit set"),
+    };
+    let wanted = request("ratelimit limit set smtp --connections 20 --for 2h");
+    let (connections, for_) = (Some(parse("20")), Some(parse("2h")));
+    assert_eq!(wanted, SetLimit { connections, for_, ..SetLimit::default() });
+    let wanted = request("ratelimit limit set smtp --connections off");
+    assert_eq!(wanted, SetLimit { connections: Some(parse("off")), ..SetLimit::default() });
+    let wanted = request("ratelimit limit set smtp --burst 60");
+    assert_eq!(wanted, SetLimit { level: Some(Level::Source), burst: Some(parse("60")), ..SetLimit::default() });
+
+    for other in ["--rate 10/s", "--burst 60", "--level source"] {
+        let said = usage(&format!("ratelimit limit set smtp --connections 20 {other}"));
+        assert_eq!(said.kind(), ErrorKind::ArgumentConflict);
+    }
+    let said = usage("ratelimit limit set smtp --connections 0").to_string();
+    assert!(said.contains("write 1 to 1000000, or \"off\""), "{said}");
+    let Command::Limit(LimitCommand::Reset(reset)) = cli("ratelimit limit reset smtp --connections").command else {
+        panic!("not limit reset")
+    };
+    assert_eq!((reset.level, reset.connections), (None, true));
+    usage("ratelimit limit reset smtp --connections --level source");
 }
 
 #[test]

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::{assert_text, counts, lists, parse};
 use crate::api::{
-    BanView, Banned, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, ModeEnd, ModeView, Reloaded,
-    ServiceExplanation, ServiceStatus, Status, Unbanned,
+    BanView, Banned, ConnectionsView, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, LimitsView,
+    ModeEnd, ModeView, Reloaded, ServiceExplanation, ServiceStatus, Status, Unbanned,
 };
 use crate::bans::By;
 use crate::cli::{ban, config, detach, entry, events, limit, mode, reload, status};
@@ -203,16 +203,33 @@ fn limits_show_what_a_command_changed() {
     let mut source = view(Level::Source, &[limit_of("10/s", "50"), limit_of("1000/h", "500")], Some(3_987_654.3));
     source.configured = Some(vec![limit_of("300/min", "300")]);
     source.until = Some("2026-11-22T05:00:00Z".into());
-    let limits = [source, view(Level::Network, &[], None), view(Level::Service, &[limit_of("1000/s", "5000")], None)];
+    let limits =
+        vec![source, view(Level::Network, &[], None), view(Level::Service, &[limit_of("1000/s", "5000")], None)];
+    let connections = |service: &str, connections| ConnectionsView {
+        service: service.into(),
+        connections: parse(connections),
+        configured: None,
+        until: None,
+        to_networks: false,
+    };
+    let changed = ConnectionsView { configured: Some(parse("50")), ..connections("smtp", "off") };
+    let blind = ConnectionsView { to_networks: true, ..connections("behind", "20") };
+    let off = ConnectionsView { to_networks: true, ..connections("far", "off") };
+    let view = LimitsView { limits, connections: vec![changed, blind, off] };
     assert_text(
-        &limit::text(&limits),
+        &limit::text(&view),
         &[
-            "service  level    limit                            configured         until                 absorbs forged/s",
-            "smtp     source   10/s burst 50, 1000/h burst 500  300/min burst 300  2026-11-22T05:00:00Z         3,900,000",
-            "         network  off",
-            "         service  1000/s burst 5000",
+            "service  level        limit                            configured         until                 absorbs forged/s",
+            "smtp     source       10/s burst 50, 1000/h burst 500  300/min burst 300  2026-11-22T05:00:00Z         3,900,000",
+            "         network      off",
+            "         service      1000/s burst 5000",
+            "         connections  off                              50",
+            "behind   connections  20",
+            "far      connections  off",
             "",
             "The limit of a whole service refuses nobody; what exceeds it is counted as service_limit.",
+            "Connections are those that one source may hold open at the same time.",
+            "Those of behind are counted only where the listener is on this machine.",
         ],
     );
 }
@@ -398,6 +415,11 @@ fn a_good_configuration_is_summed_up() {
         source = "off"
         network = "off"
         to = ["192.0.2.25"]
+        [services.imap]
+        listen_ports = [1143, 2143]
+        [proof]
+        challenge = "retry"
+        namespaces = "all"
     "#;
     let loaded = Config::parse(toml, "r.toml").unwrap();
     let text = config::check::text(Path::new("r.toml"), &loaded);
@@ -408,9 +430,13 @@ fn a_good_configuration_is_summed_up() {
     assert_eq!(line("mode"), "mode        enforce");
     assert_eq!(line("entries"), "entries     trust 1, allow 1, block 0");
     assert_eq!(line("lists"), "lists       none");
+    let proof = "suspects repeat their SYN (200/s for each service); listeners of all network namespaces; 262,144 sources remembered";
+    assert_eq!(line("proof"), format!("proof       {proof}"));
     assert_eq!(line("memory"), "memory      32 MiB, whatever comes");
     assert!(line("smtp  ").contains("observe  300/min burst 300  3000/min burst 3000"), "{text}");
     assert!(line("sieve  ").contains("192.0.2.25/32  enforce  off "), "{text}");
+    assert!(line("smtp  ").ends_with("  50") && line("sieve  ").ends_with("  off"), "{text}");
+    assert!(line("imap  ").contains("  143 -> 1143,2143  local"), "{text}");
     let collisions = text.split("under forged sources").nth(1).unwrap();
     assert!(collisions.contains("smtp ") && !collisions.contains("sieve"), "{text}");
 }

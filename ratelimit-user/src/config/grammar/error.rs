@@ -1,4 +1,4 @@
-use super::{Duration, Network};
+use super::{Connections, Duration, Network};
 
 /// Why a word does not read. The problem completes "is …", the remedy is an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +10,9 @@ pub enum GrammarError {
     Burst,
     BurstZero,
     BurstTooLarge,
+    Connections,
+    ConnectionsZero,
+    ConnectionsTooMany,
     Duration,
     DurationTooLong,
     ByteSize,
@@ -36,6 +39,9 @@ impl GrammarError {
             Self::Burst => "not a burst",
             Self::BurstZero => "zero, a burst that would refuse everything",
             Self::BurstTooLarge => "too large for a burst",
+            Self::Connections => "not a number of connections",
+            Self::ConnectionsZero => "zero, which would refuse every connection",
+            Self::ConnectionsTooMany => "too large for a number of connections",
             Self::Duration => "not a duration",
             Self::DurationTooLong => "too long for a duration",
             Self::ByteSize => "not an amount of memory",
@@ -57,6 +63,9 @@ impl GrammarError {
             }
             Self::Burst => "write a whole number, as in 60".into(),
             Self::BurstZero => "write a burst of at least 1".into(),
+            Self::Connections | Self::ConnectionsZero | Self::ConnectionsTooMany => {
+                format!("write 1 to {}, or \"off\"", Connections::MOST)
+            }
             Self::Duration => "write a number with ms, s, m, h or d: 500ms, 90s, 10m, 1h, 7d".into(),
             Self::DurationTooLong => format!("write at most {}d", Duration::LONGEST_DAYS),
             Self::ByteSize => "write a number with KiB, MiB or GiB, as in \"32 MiB\", or plain bytes".into(),

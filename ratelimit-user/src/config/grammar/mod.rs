@@ -1,7 +1,9 @@
 //! The words a person writes, in the configuration and on the command line alike: rates, bursts,
-//! durations, networks, amounts of memory, modes. Each reads with `FromStr` and prints what it reads.
+//! numbers of connections, durations, networks, amounts of memory, modes. Each reads with `FromStr` and
+//! prints what it reads.
 
 mod amount;
+mod connections;
 mod duration;
 mod error;
 mod mode;
@@ -9,6 +11,7 @@ mod network;
 mod rate;
 
 pub use amount::ByteSize;
+pub use connections::Connections;
 pub use duration::Duration;
 pub use error::GrammarError;
 pub use mode::Mode;

@@ -4,6 +4,7 @@
 mod entry;
 mod list;
 mod node;
+mod proof;
 mod service;
 mod syntax;
 
@@ -31,6 +32,7 @@ const KEYS: &[&str] = &[
     "never_block",
     "lists",
     "paths",
+    "proof",
     "services",
 ];
 const PATH_KEYS: &[&str] = &["socket", "pins", "state"];
@@ -111,6 +113,7 @@ pub(super) struct Draft {
     /// For each list the keys of its entries, as `trust[3]`.
     pub entry_keys: HashMap<&'static str, Vec<String>>,
     pub ports_at: HashMap<(String, u16), usize>,
+    pub listen_ports_at: HashMap<(String, u16), usize>,
     /// By key; what is built in has no place.
     pub places: HashMap<String, usize>,
 }
@@ -165,6 +168,7 @@ struct Reader {
     findings: Findings,
     entry_keys: HashMap<&'static str, Vec<String>>,
     ports_at: HashMap<(String, u16), usize>,
+    listen_ports_at: HashMap<(String, u16), usize>,
     places: HashMap<String, usize>,
 }
 
@@ -176,6 +180,7 @@ impl Reader {
             findings: Findings::default(),
             entry_keys: HashMap::new(),
             ports_at: HashMap::new(),
+            listen_ports_at: HashMap::new(),
             places: HashMap::new(),
         }
     }
@@ -201,6 +206,7 @@ impl Reader {
             config,
             entry_keys: std::mem::take(&mut self.entry_keys),
             ports_at: std::mem::take(&mut self.ports_at),
+            listen_ports_at: std::mem::take(&mut self.listen_ports_at),
             places: std::mem::take(&mut self.places),
         }
     }
@@ -222,6 +228,9 @@ impl Reader {
         }
         if let Some(node) = fields.get("paths") {
             self.paths(node, config);
+        }
+        if let Some(node) = fields.get("proof") {
+            self.proof(node, &mut config.proof);
         }
     }
 

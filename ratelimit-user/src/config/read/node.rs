@@ -162,7 +162,7 @@ impl Reader {
     }
 }
 
-fn number(written: &DeInteger<'_>) -> Option<u64> {
+pub fn number(written: &DeInteger<'_>) -> Option<u64> {
     let signed = i128::from_str_radix(written.as_str(), written.radix()).ok()?;
     u64::try_from(signed).ok()
 }
@@ -188,7 +188,7 @@ fn shown_key(key: &str) -> String {
     if !key.is_empty() && key.bytes().all(bare) { shortened(key) } else { quoted(key) }
 }
 
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),

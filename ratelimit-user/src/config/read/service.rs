@@ -1,23 +1,26 @@
 use toml::de::DeValue;
 
 use super::list::is_list_name;
-use super::node::{Fields, Node, nearest};
+use super::node::{Fields, Node, nearest, number, shortened};
 use super::{Reader, quoted};
-use crate::config::grammar::{Burst, Network, Rate};
+use crate::config::grammar::{Burst, Connections, GrammarError, Network, Rate};
 use crate::config::limit::{Level, Limit};
 use crate::config::problem::{KeyProblem, LimitProblem, ServiceProblem, ValueProblem};
 use crate::config::service::{
-    DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_SERVICES, Permit, Prefix, Service,
+    DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_LISTEN_PORTS, MOST_SERVICES, Permit, Prefix,
+    Service,
 };
 
 const KEYS: &[&str] = &[
     "enabled",
     "ports",
+    "listen_ports",
     "to",
     "mode",
     "source",
     "network",
     "service",
+    "connections",
     "source_prefix",
     "network_prefix",
     "only_from",
@@ -26,7 +29,10 @@ const KEYS: &[&str] = &[
 const LIMIT_KEYS: &[&str] = &["rate", "burst"];
 const PREFIX_KEYS: &[&str] = &["v4", "v6"];
 const LIMIT_EXAMPLE: &str = "{ rate = \"300/min\", burst = 300 }";
+const PORTS_EXPECTED: &str = "a list of port numbers";
 const PORTS_EXAMPLE: &str = "ports = [25]";
+const LISTEN_PORTS_EXAMPLE: &str = "listen_ports = [2525]";
+const CONNECTIONS_EXAMPLE: &str = "connections = 50";
 const DENY_EXAMPLE: &str = "deny = \"drop\"";
 
 impl Reader {
@@ -78,7 +84,13 @@ impl Reader {
             (None, ports) => Service::starting_point(name, ports.unwrap_or_default()),
         };
         if let Some(to) = fields.get("to").and_then(|node| self.destination(node)) {
-            service.to = to;
+            service = service.with_destination(to);
+        }
+        if let Some(node) = fields.get("listen_ports") {
+            service.listen_ports = self.listen_ports(name, node);
+        }
+        if let Some(connections) = fields.get("connections").and_then(|node| self.connections(node)) {
+            service.connections = connections.most();
         }
         service.mode = fields.get("mode").and_then(|node| self.mode(node));
         self.levels(&fields, &mut service);
@@ -88,22 +100,54 @@ impl Reader {
     }
 
     fn ports(&mut self, service: &str, node: &Node<'_>) -> Vec<u16> {
-        let items = self.items(node, "a list of port numbers", PORTS_EXAMPLE);
+        let items = self.items(node, PORTS_EXPECTED, PORTS_EXAMPLE);
         if items.as_ref().is_some_and(Vec::is_empty) {
             self.problem(node, ServiceProblem::NoPorts { nearest: None });
         }
-        let mut ports = Vec::new();
-        for item in items.unwrap_or_default() {
-            let port = self.integer(&item, 1..=u64::from(u16::MAX), PORTS_EXAMPLE);
+        let placed = self.port_numbers(&items.unwrap_or_default(), PORTS_EXAMPLE);
+        self.ports_at.extend(placed.iter().map(|(port, at)| ((service.to_owned(), *port), *at)));
+        placed.into_iter().map(|(port, _)| port).collect()
+    }
+
+    /// None of them means the ports of the service.
+    fn listen_ports(&mut self, service: &str, node: &Node<'_>) -> Vec<u16> {
+        let items = self.items(node, PORTS_EXPECTED, LISTEN_PORTS_EXAMPLE).unwrap_or_default();
+        if items.len() > MOST_LISTEN_PORTS {
+            self.problem(node, ServiceProblem::TooManyListenPorts { count: items.len() });
+        }
+        let placed = self.port_numbers(&items, LISTEN_PORTS_EXAMPLE);
+        self.listen_ports_at.extend(placed.iter().map(|(port, at)| ((service.to_owned(), *port), *at)));
+        placed.into_iter().map(|(port, _)| port).collect()
+    }
+
+    /// Each with the byte where it stands, none twice.
+    fn port_numbers(&mut self, items: &[Node<'_>], example: &'static str) -> Vec<(u16, usize)> {
+        let mut ports: Vec<(u16, usize)> = Vec::new();
+        for item in items {
+            let port = self.integer(item, 1..=u64::from(u16::MAX), example);
             let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
-            if ports.contains(&port) {
-                self.problem(&item, ValueProblem::Repeated { value: format!("port {port}") });
+            if ports.iter().any(|(known, _)| *known == port) {
+                self.problem(item, ValueProblem::Repeated { value: format!("port {port}") });
             } else {
-                ports.push(port);
-                self.ports_at.insert((service.to_owned(), port), item.at);
+                ports.push((port, item.at));
             }
         }
         ports
+    }
+
+    fn connections(&mut self, node: &Node<'_>) -> Option<Connections> {
+        let read = match node.value {
+            DeValue::String(text) if text == "off" => return Some(Connections::OFF),
+            DeValue::Integer(written) => {
+                let count = number(written).ok_or(GrammarError::Connections);
+                count.and_then(Connections::try_from).map_err(|error| (shortened(&written.to_string()), error))
+            }
+            _ => {
+                self.wrong_type(node, "a whole number or \"off\"", CONNECTIONS_EXAMPLE);
+                return None;
+            }
+        };
+        read.map_err(|(value, error)| self.problem(node, ValueProblem::Grammar { value, error })).ok()
     }
 
     fn destination(&mut self, node: &Node<'_>) -> Option<Destination> {

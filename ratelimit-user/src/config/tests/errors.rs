@@ -124,12 +124,12 @@ fn unknown_keys() {
         (
             "colour = 1\n",
             "t.toml:1:1: colour: unknown key
-    remove it; known here: interfaces, mode, memory, events_per_second, trust, allow, block, never_block, lists, paths, services",
+    remove it; known here: interfaces, mode, memory, events_per_second, trust, allow, block, never_block, lists, paths, proof, services",
         ),
         (
-            "[services.smtp]\nconnections = 50\n",
-            "t.toml:2:1: services.smtp.connections: unknown key
-    remove it; known here: enabled, ports, to, mode, source, network, service, source_prefix, network_prefix, only_from, deny",
+            "[services.smtp]\ncolour = 50\n",
+            "t.toml:2:1: services.smtp.colour: unknown key
+    remove it; known here: enabled, ports, listen_ports, to, mode, source, network, service, connections, source_prefix, network_prefix, only_from, deny",
         ),
         (
             "[services.smtp]\nsource = { rate = \"1/s\", brust = 5, burst = 5 }\n",

@@ -5,7 +5,9 @@ use std::time::Duration as StdDuration;
 
 use proptest::prelude::*;
 
-use crate::config::grammar::{Burst, ByteSize, Duration, GrammarError, Mode, Network, Period, Rate, fold_address};
+use crate::config::grammar::{
+    Burst, ByteSize, Connections, Duration, GrammarError, Mode, Network, Period, Rate, fold_address,
+};
 use crate::config::limit::Level;
 
 fn read<T: FromStr>(text: &str) -> T
@@ -42,6 +44,7 @@ fn rates_read_and_print() {
         ("5000/day", 5000, 86_400, "5000/day"),
         ("5000/d", 5000, 86_400, "5000/day"),
         (" 7 / s ", 7, 1, "7/s"),
+        ("2000000/s", 2_000_000, 1, "2000000/s"),
     ] {
         let rate: Rate = read(text);
         assert_eq!((rate.count(), rate.period_ns()), (count, seconds * 1_000_000_000), "{text}");
@@ -223,6 +226,32 @@ fn broken_networks_say_what_is_accepted() {
 }
 
 #[test]
+fn connections_read_and_print_as_a_number_or_off() {
+    for (text, most, json) in
+        [("50", Some(50), "50"), (" 1000000 ", Some(1_000_000), "1000000"), ("off", None, "\"off\"")]
+    {
+        let connections: Connections = read(text);
+        assert_eq!(connections.most().map(u32::from), most);
+        prints_as::<Connections>(text, text.trim());
+        assert_eq!(serde_json::to_string(&connections).expect("serializes"), json);
+        assert_eq!(serde_json::from_str::<Connections>(json).expect("reads back"), connections);
+    }
+    for (text, said) in [
+        ("0", GrammarError::ConnectionsZero),
+        ("1000001", GrammarError::ConnectionsTooMany),
+        ("99999999999999999999", GrammarError::ConnectionsTooMany),
+        ("-1", GrammarError::Connections),
+        ("none", GrammarError::Connections),
+        ("", GrammarError::Connections),
+    ] {
+        assert_eq!(error::<Connections>(text), said, "{text:?}");
+    }
+    for json in ["0", "1000001", "-1", "null", "\"on\"", "[1]"] {
+        assert!(serde_json::from_str::<Connections>(json).is_err(), "{json}");
+    }
+}
+
+#[test]
 fn networks_hold_each_other() {
     let (wide, narrow, other) = (read::<Network>("10.0.0.0/8"), read::<Network>("10.1.0.0/16"), read("11.0.0.0/8"));
     assert!(wide.contains(narrow) && wide.contains(wide) && !narrow.contains(wide));
@@ -277,5 +306,6 @@ proptest! {
     fn nothing_panics(text in "\\PC{0,40}|[0-9a-f:./smhdKMGiB ]{0,30}") {
         let _ = (text.parse::<Rate>(), text.parse::<Burst>(), text.parse::<Duration>());
         let _ = (text.parse::<ByteSize>(), text.parse::<Mode>(), text.parse::<Network>());
+        let _ = text.parse::<Connections>();
     }
 }

@@ -3,6 +3,7 @@ mod errors;
 mod files;
 mod grammar;
 mod lists;
+mod proof;
 mod reading;
 mod round_trip;
 mod warnings;

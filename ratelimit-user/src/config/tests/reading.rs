@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use super::config;
@@ -40,25 +41,27 @@ fn the_defaults_observe_the_mail_ports() {
     assert_eq!(config.paths.socket, Path::new("/run/ratelimit/control.sock"));
     assert_eq!(config.paths.pins, Path::new("/sys/fs/bpf/ratelimit"));
     assert_eq!(config.paths.state, Path::new("/var/lib/ratelimit"));
-    for (name, port, source, network) in [
-        ("smtp", 25, limit("300/min", 300), limit("3000/min", 3000)),
-        ("submissions", 465, limit("120/min", 120), limit("1200/min", 2400)),
-        ("submission", 587, limit("120/min", 120), limit("1200/min", 2400)),
-        ("imap", 143, limit("240/min", 300), limit("2400/min", 5000)),
-        ("imaps", 993, limit("240/min", 300), limit("2400/min", 5000)),
-        ("pop3", 110, limit("120/min", 120), limit("1200/min", 2400)),
-        ("pop3s", 995, limit("120/min", 120), limit("1200/min", 2400)),
-        ("sieve", 4190, limit("60/min", 60), limit("240/min", 240)),
+    for (name, port, source, network, connections) in [
+        ("smtp", 25, limit("300/min", 300), limit("3000/min", 3000), 50),
+        ("submissions", 465, limit("120/min", 120), limit("1200/min", 2400), 100),
+        ("submission", 587, limit("120/min", 120), limit("1200/min", 2400), 100),
+        ("imap", 143, limit("240/min", 300), limit("2400/min", 5000), 500),
+        ("imaps", 993, limit("240/min", 300), limit("2400/min", 5000), 500),
+        ("pop3", 110, limit("120/min", 120), limit("1200/min", 2400), 60),
+        ("pop3s", 995, limit("120/min", 120), limit("1200/min", 2400), 60),
+        ("sieve", 4190, limit("60/min", 60), limit("240/min", 240), 20),
     ] {
         let is_smtp = name == "smtp";
         let expected = Service {
             name: name.into(),
             ports: vec![port],
+            listen_ports: Vec::new(),
             to: Destination::Local,
             mode: None,
             source: vec![source],
             network: vec![network],
             service: Some(limit("1000/s", 5000)),
+            connections: NonZeroU32::new(connections),
             source_prefix: Prefix { v4: 32, v6: if is_smtp { 128 } else { 64 } },
             network_prefix: Prefix { v4: 24, v6: if is_smtp { 64 } else { 48 } },
             only_from: Vec::new(),
@@ -89,11 +92,13 @@ pins = \"/sys/fs/bpf/x\"
 state = \"/var/x\"
 [services.mine]
 ports = [2525, 0x9DE]
+listen_ports = [12525]
 to = [\"10.0.0.0/8\", \"2001:db8::1\"]
 mode = \"observe\"
 source = [{ rate = \"10/second\", burst = 50 }, { rate = \"1000/h\", burst = 500 }]
 network = \"off\"
 service = { rate = \"50/s\", burst = 5_000 }
+connections = 1_000
 source_prefix = { v4 = 31, v6 = 64 }
 network_prefix = { v4 = 20, v6 = 40 }
 only_from = [\"203.0.113.0/24\", \"2001:db8::/32\"]
@@ -117,11 +122,13 @@ deny = \"drop\"
     let expected = Service {
         name: "mine".into(),
         ports: vec![2525, 2526],
+        listen_ports: vec![12525],
         to: Destination::Networks(vec![network("10.0.0.0/8"), network("2001:db8::1")]),
         mode: Some(Mode::Observe),
         source: vec![limit("10/s", 50), limit("1000/h", 500)],
         network: vec![],
         service: Some(limit("50/s", 5000)),
+        connections: NonZeroU32::new(1000),
         source_prefix: Prefix { v4: 31, v6: 64 },
         network_prefix: Prefix { v4: 20, v6: 40 },
         only_from: vec![Permit::Network(network("203.0.113.0/24")), Permit::Network(network("2001:db8::/32"))],

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use proptest::collection::{btree_set, vec};
@@ -9,8 +10,9 @@ use proptest::sample::{Index, select, subsequence};
 
 use super::config;
 use crate::config::{
-    Action, Burst, ByteSize, Change, Config, DEFAULT_SERVICES, Deny, Destination, Duration, Entry, Format, Interfaces,
-    Limit, List, Mode, Network, Paths, Period, Permit, Prefix, Preset, Rate, Scope, Service, Source,
+    Action, Burst, ByteSize, Challenge, Change, Config, DEFAULT_SERVICES, Deny, Destination, Duration, Entry, Format,
+    Interfaces, Limit, List, Mode, Namespaces, Network, Paths, Period, Permit, Prefix, Preset, Proof, Rate, Scope,
+    Service, Source,
 };
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -46,10 +48,23 @@ fn service(name: String, port: u16) -> impl Strategy<Value = Service> {
     let to = prop_oneof![Just(Destination::Local), networks];
     let limits = || vec(limit(), 0..=2);
     let access = (btree_set(network(), 0..3), select(Deny::ALL.to_vec()));
-    (to, option::of(mode()), limits(), limits(), option::of(limit()), prefixes(), access).prop_map(
-        move |(to, mode, source, network, service, (source_prefix, network_prefix), (only_from, deny))| Service {
+    // Those that listen elsewhere are as far apart as their ports.
+    let counted = (option::of(1..=1_000_000_u32), any::<bool>());
+    (to, option::of(mode()), limits(), limits(), option::of(limit()), prefixes(), access, counted).prop_map(
+        move |(
+            to,
+            mode,
+            source,
+            network,
+            service,
+            (source_prefix, network_prefix),
+            (only_from, deny),
+            (connections, mapped),
+        )| Service {
             name: name.clone(),
             ports: vec![port, port + 1],
+            listen_ports: if mapped { vec![port + 20_001, port + 20_000] } else { Vec::new() },
+            connections: connections.and_then(NonZeroU32::new),
             to,
             mode,
             source,
@@ -132,6 +147,20 @@ fn lists() -> impl Strategy<Value = (Vec<List>, Vec<Network>)> {
     (named, btree_set(network(), 0..3).prop_map(|networks| networks.into_iter().collect()))
 }
 
+fn proof() -> impl Strategy<Value = Proof> {
+    let rate = |most: u32| (1..=most).prop_map(|count| Rate::new(count, Period::Second).expect("not zero"));
+    let words = (select(Challenge::ALL.to_vec()), select(Namespaces::ALL.to_vec()));
+    (words, rate(200_000_000), rate(1_000_000), 1024..=1_u32 << 24).prop_map(
+        |((challenge, namespaces), challenge_rate, retry_rate, sources)| Proof {
+            challenge,
+            challenge_rate,
+            retry_rate,
+            sources,
+            namespaces,
+        },
+    )
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let interfaces = prop_oneof![
         Just(Interfaces::Auto),
@@ -144,7 +173,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         (Just(services), entries(names))
     });
     let memory = (1_u64 << 20..=1 << 30).prop_map(ByteSize::from_bytes);
-    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries, lists()).prop_map(
+    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries, lists(), proof()).prop_map(
         |(
             interfaces,
             mode,
@@ -153,6 +182,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             paths,
             (services, [trust, allow, block]),
             (lists, never_block),
+            proof,
         )| Config {
             lists,
             never_block,
@@ -164,6 +194,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             allow,
             block,
             paths,
+            proof,
             services,
         },
     )

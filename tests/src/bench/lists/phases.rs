@@ -52,7 +52,7 @@ impl Gate {
         let machine = Machine { processors: 1, ..Machine::default() };
         let pins = Bpffs::new()?;
         let compiled = compiled(&config, &layout, &machine)?;
-        let plan = Plan { layout: &layout, compiled, interfaces: &[], bans: &[] };
+        let plan = Plan { layout: &layout, compiled, interfaces: &[], bans: &[], proven_sources: 1024 };
         let plane = Plane::raise(&Pins::at(pins.path()), plan)?;
         Ok(Self { plane, layout, machine, config, _pins: pins })
     }
