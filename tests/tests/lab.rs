@@ -166,24 +166,15 @@ fn attack_tools_see_open_and_closed_ports() -> Result<()> {
             ensure!(states == [open, closed, open], "{scan:?} {target}: {report:?}");
         }
     }
-    let before = segments_received(&lab.gateway)?;
+    let before = lab.gateway.counter("Tcp", "InSegs")?;
     for source in [HpingSource::Own, HpingSource::Forged(Ipv4Addr::new(10, 1, 9, 9)), HpingSource::Random] {
         let sent = Hping { target: SERVER_V4, port: 25, count: 100, interval: Duration::from_micros(500), source }
             .run(&tools, &lab.clients)?;
         ensure!(sent.stderr.contains("100 packets transmitted"), "{source:?}: {sent:?}");
     }
-    let received = segments_received(&lab.gateway)? - before;
+    let received = lab.gateway.counter("Tcp", "InSegs")? - before;
     ensure!(received >= 300, "only {received} of 300 SYNs arrived");
     Ok(())
-}
-
-fn segments_received(namespace: &Namespace) -> Result<u64> {
-    let snmp = namespace.read_proc("/proc/net/snmp")?;
-    let mut rows = snmp.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (rows.next().context("no names")?, rows.next().context("no values")?);
-    let position = names.split_whitespace().position(|name| name == "InSegs").context("no InSegs")?;
-    let value = values.split_whitespace().nth(position).context("no value")?;
-    Ok(value.parse()?)
 }
 
 #[test]
