@@ -1,0 +1,5 @@
+//! Clients with other TCP stacks than the lab's kernel, and what tests of them see of a connection, without any filter.
+
+mod challenger;
+mod forged;
+mod replayed;
