@@ -25,6 +25,7 @@ pub mod objects;
 pub mod packet;
 mod parking;
 pub mod process;
+pub mod queue;
 pub mod raw;
 pub mod receiver;
 pub mod segment;
