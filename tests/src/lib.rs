@@ -34,3 +34,4 @@ mod shared;
 pub mod stacks;
 pub mod tables;
 pub mod template;
+pub mod watch;

@@ -3,3 +3,4 @@
 mod challenger;
 mod forged;
 mod replayed;
+mod watch;
