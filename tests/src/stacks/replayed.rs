@@ -38,8 +38,8 @@ pub struct Replayed {
 pub struct Seen {
     /// When it sent its SYNs.
     pub syns: Vec<Duration>,
-    /// SYN+ACKs that acknowledged anything but its SYN.
-    pub wrong_syn_acks: u32,
+    /// Answers that acknowledged anything but its SYN.
+    pub wrong_answers: u32,
     /// Resets it sent in answer to those.
     pub resets: u32,
     /// When the handshake was complete for the client.
@@ -62,7 +62,7 @@ impl Replayed {
         Self { timeout, ..self }
     }
 
-    /// Says nothing to a wrong SYN+ACK, as behind a firewall that swallows it or the reset.
+    /// Says nothing to a wrong answer, as behind a firewall that swallows it or the reset.
     pub fn never_answers(self) -> Self {
         Self { is_silent: true, ..self }
     }
@@ -179,8 +179,8 @@ impl<'a> Attempt<'a> {
         match (acknowledged == self.first.wrapping_add(1), segment.reset, segment.syn) {
             (true, false, true) => self.establish(segment)?,
             (true, true, _) => self.end_refused(),
-            (false, false, is_syn) => {
-                self.seen.wrong_syn_acks += u32::from(is_syn);
+            (false, false, _) => {
+                self.seen.wrong_answers += 1;
                 if !self.client.is_silent {
                     self.seen.resets += 1;
                     self.say(Segment { reset: true, sequence: acknowledged, ..Segment::default() })?;

@@ -1,5 +1,5 @@
-//! A gate made by hand: it answers the first SYN to an address with a SYN+ACK that acknowledges something else, and lets the
-//! kernel have the address from then on.
+//! A gate made by hand: it answers the first SYN to an address with what acknowledges something else, and lets the kernel
+//! have the address from then on.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +16,25 @@ pub const PORT: u16 = 25;
 pub const BANNER: &str = "220 mail.example.test\r\n";
 /// In networks behind the gateway that nobody has until it is challenged.
 pub const CHALLENGED: [&str; 2] = ["198.51.100.25", "2001:db8:100::25"];
-/// What a challenge acknowledges, from what it should acknowledge on: far outside of any window.
-pub const AHEAD: u32 = 1 << 30;
-pub const BEHIND: u32 = AHEAD.wrapping_neg();
 const NAP: Duration = Duration::from_millis(20);
+/// Far outside of any window.
+const FAR: u32 = 1 << 30;
+
+/// What asks a client whether it is there: it acknowledges something else than its SYN.
+#[derive(Debug, Clone, Copy)]
+pub struct Challenge {
+    /// A SYN+ACK; otherwise an ACK alone, as of a connection that the other end still has.
+    syn: bool,
+    /// From what it should acknowledge to what it acknowledges.
+    distance: u32,
+}
+
+/// Of what was never sent.
+pub const SYN_ACK_AHEAD: Challenge = Challenge { syn: true, distance: FAR };
+pub const ACK_AHEAD: Challenge = Challenge { syn: false, distance: FAR };
+/// Of what is long past.
+pub const SYN_ACK_BEHIND: Challenge = Challenge { syn: true, distance: FAR.wrapping_neg() };
+pub const ACK_BEHIND: Challenge = Challenge { syn: false, distance: FAR.wrapping_neg() };
 
 /// A wire whose gateway greets on [`PORT`], and whose outside knows the way to [`CHALLENGED`].
 pub fn wire() -> Result<(Wire, Listener)> {
@@ -33,12 +48,12 @@ pub fn wire() -> Result<(Wire, Listener)> {
 /// Does something while the first SYN to an address is challenged; the address is the kernel's from then on. Returns also how
 /// many resets answered the challenge.
 pub fn challenged<T>(wire: &Wire, address: IpAddr, work: impl FnOnce() -> Result<T>) -> Result<(T, usize)> {
-    challenged_by(AHEAD, wire, address, work)
+    challenged_by(ACK_AHEAD, wire, address, work)
 }
 
-/// The same with a chosen distance.
+/// The same with a challenge of one's choice.
 pub fn challenged_by<T>(
-    distance: u32,
+    challenge: Challenge,
     wire: &Wire,
     address: IpAddr,
     work: impl FnOnce() -> Result<T>,
@@ -46,7 +61,7 @@ pub fn challenged_by<T>(
     let receiver = RawReceiver::to_address(wire.gateway.path(), LAN, address)?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let challenger = scope.spawn(|| answer(distance, wire, &receiver, &stop));
+        let challenger = scope.spawn(|| answer(challenge, wire, &receiver, &stop));
         let done = work();
         stop.store(true, Ordering::Relaxed);
         let answers = challenger.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -54,7 +69,7 @@ pub fn challenged_by<T>(
     })
 }
 
-fn answer(distance: u32, wire: &Wire, receiver: &RawReceiver, stop: &AtomicBool) -> Result<usize> {
+fn answer(challenge: Challenge, wire: &Wire, receiver: &RawReceiver, stop: &AtomicBool) -> Result<usize> {
     let sender = RawSender::new(wire.gateway.path(), LAN)?;
     let (mut cookie, mut answers) = (None, 0);
     loop {
@@ -70,9 +85,10 @@ fn answer(distance: u32, wire: &Wire, receiver: &RawReceiver, stop: &AtomicBool)
         let is_answer = segment.reset && segment.acknowledgement.is_none() && Some(segment.sequence) == cookie;
         answers += usize::from(is_answer);
         if segment.syn && cookie.is_none() {
+            let Challenge { syn, distance } = challenge;
             let wrong = segment.next_sequence().wrapping_add(distance);
-            let challenge = Segment { syn: true, acknowledgement: Some(wrong), ..Segment::default() };
-            sender.send(&challenge.frame(&back(wire, &frame)?, to, from)?)?;
+            let question = Segment { syn, acknowledgement: Some(wrong), ..Segment::default() };
+            sender.send(&question.frame(&back(wire, &frame)?, to, from)?)?;
             cookie = Some(wrong);
             wire.gateway.add_addresses(LAN, [host(to)])?;
         }

@@ -1,15 +1,16 @@
 //! Floods of segments that belong to no connection, against the kernel as it is.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ratelimit_tests::flood::Pattern;
 use ratelimit_tests::forged::Forged;
-use ratelimit_tests::gateway::{LAN, eventually, ip, net};
-use ratelimit_tests::raw::RawReceiver;
+use ratelimit_tests::gateway::{LAN, Wire, eventually, gateway_for, ip, net};
+use ratelimit_tests::raw::{RawReceiver, RawSender};
 use ratelimit_tests::receiver::Receiver;
-use ratelimit_tests::segment::Segment;
+use ratelimit_tests::segment::{Link, Segment};
 
 use crate::challenger::{PORT, wire};
 
@@ -59,20 +60,35 @@ fn every_kind_reaches_the_stack_and_differs_from_packet_to_packet() -> Result<()
     Ok(())
 }
 
+/// Whether somebody resets what he never asked for.
+fn is_reset(wire: &Wire, source: IpAddr, ask: impl FnOnce() -> Result<()>) -> Result<bool> {
+    let receiver = RawReceiver::to_address(wire.gateway.path(), LAN, gateway_for(source))?;
+    ask()?;
+    let reset = receiver.find(Duration::from_millis(300), |frame| {
+        Segment::read(frame).is_some_and(|(from, _, segment)| from.ip() == source && segment.reset)
+    })?;
+    Ok(reset.is_some())
+}
+
 #[test]
 fn every_address_of_the_outside_answers_what_it_never_asked_for() -> Result<()> {
     let (wire, _listener) = wire()?;
-    for (live, nobody) in
-        [("10.77.0.0", "203.0.113.1"), ("10.77.255.255", "203.0.113.2"), ("2001:db8:1:77::1", "2001:db8:2::1")]
-    {
-        for (source, answers) in [(live, true), (nobody, false)] {
-            let receiver = RawReceiver::new(wire.gateway.path(), LAN)?;
-            wire.attempt(ip(source), PORT, 1)?;
-            let reset = receiver.find(Duration::from_millis(300), |frame| {
-                Segment::read(frame).is_some_and(|(from, _, segment)| from.ip() == ip(source) && segment.reset)
-            })?;
-            ensure!(reset.is_some() == answers, "{source}: {reset:?}");
-        }
+    let to_outside = RawSender::new(wire.gateway.path(), LAN)?;
+    let outside = wire.link();
+    let link = Link {
+        namespace: wire.gateway.path(),
+        interface: LAN.to_owned(),
+        mac: outside.next_hop,
+        next_hop: outside.mac,
+    };
+    let live = ["10.77.0.0", "10.77.128.9", "10.77.255.255", "2001:db8:1:77::1"].map(|source| (ip(source), true));
+    let nobody = ["203.0.113.1", "2001:db8:2::1"].map(|source| (ip(source), false));
+    for (source, answers) in live.into_iter().chain(nobody) {
+        let by_syn_ack = is_reset(&wire, source, || wire.attempt(source, PORT, 1))?;
+        let ack = Segment { acknowledgement: Some(7), ..Segment::default() };
+        let frame = ack.frame(&link, (gateway_for(source), PORT).into(), (source, 40_000).into())?;
+        let by_ack = is_reset(&wire, source, || to_outside.send(&frame))?;
+        ensure!((by_syn_ack, by_ack) == (answers, answers), "{source}: {by_syn_ack} {by_ack}");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use ratelimit_tests::raw::RawReceiver;
 use ratelimit_tests::segment::Segment;
 use ratelimit_tests::stacks::replayed::{Replayed, Seen, Timing};
 
-use crate::challenger::{AHEAD, BANNER, BEHIND, CHALLENGED, PORT, challenged, challenged_by, wire};
+use crate::challenger::{ACK_BEHIND, BANNER, CHALLENGED, PORT, SYN_ACK_AHEAD, challenged, challenged_by, wire};
 
 const SOURCES: [&str; 2] = ["203.0.113.7", "2001:db8:2::7"];
 /// Longer than anything takes that needs no timer.
@@ -42,7 +42,7 @@ fn a_syn_is_answered_at_once() -> Result<()> {
         let seen = to_gateway(timing, source).greet(&wire.link())?;
         println!("{timing:?} from {source}: {seen:?}");
         ensure!(greeted(&seen, 1)? < SOON && seen.connect < seen.banner, "{seen:?}");
-        ensure!((seen.wrong_syn_acks, seen.resets) == (0, 0), "{seen:?}");
+        ensure!((seen.wrong_answers, seen.resets) == (0, 0), "{seen:?}");
         let frame = at_gateway.receive(SOON)?.context("no SYN")?;
         let (from, _, syn) = Segment::read(&frame).context("no segment")?;
         ensure!(from.ip() == ip(source) && syn.syn && syn.options().len() >= 4, "{syn:?}");
@@ -87,7 +87,7 @@ fn a_client_gives_up_when_its_system_does() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_syn_ack_is_answered_with_a_reset() -> Result<()> {
+fn a_wrong_answer_is_answered_with_a_reset() -> Result<()> {
     for (timing, repeated) in [
         (Timing::Linux65, Duration::from_millis(8)),
         (Timing::LinuxOld, Duration::from_secs(1)),
@@ -95,11 +95,11 @@ fn a_wrong_syn_ack_is_answered_with_a_reset() -> Result<()> {
         (Timing::MacOs, Duration::from_secs(1)),
     ] {
         let (wire, _listener) = wire()?;
-        for ((source, server), distance) in SOURCES.into_iter().zip(CHALLENGED).zip([AHEAD, BEHIND]) {
+        for ((source, server), challenge) in SOURCES.into_iter().zip(CHALLENGED).zip([SYN_ACK_AHEAD, ACK_BEHIND]) {
             let client = Replayed::new(timing, ip(source), (ip(server), PORT).into());
-            let (seen, answers) = challenged_by(distance, &wire, ip(server), || client.greet(&wire.link()))?;
+            let (seen, answers) = challenged_by(challenge, &wire, ip(server), || client.greet(&wire.link()))?;
             println!("{timing:?} to {server}: {seen:?}");
-            ensure!((seen.wrong_syn_acks, seen.resets, answers) == (1, 1, 1), "{answers} answers, {seen:?}");
+            ensure!((seen.wrong_answers, seen.resets, answers) == (1, 1, 1), "{answers} answers, {seen:?}");
             // One more where the kernel was too late to take the first repetition.
             greeted(&seen, seen.syns.len().clamp(2, 3))?;
             ensure!(is_at(seen.syns[1], repeated), "{seen:?}");
@@ -114,7 +114,7 @@ fn who_never_answers_repeats_his_syn_by_the_timer() -> Result<()> {
     for (source, server) in SOURCES.into_iter().zip(CHALLENGED) {
         let client = Replayed::new(Timing::Linux65, ip(source), (ip(server), PORT).into()).never_answers();
         let (seen, answers) = challenged(&wire, ip(server), || client.greet(&wire.link()))?;
-        ensure!((seen.wrong_syn_acks, seen.resets, answers) == (1, 0, 0), "{answers} answers, {seen:?}");
+        ensure!((seen.wrong_answers, seen.resets, answers) == (1, 0, 0), "{answers} answers, {seen:?}");
         let banner = greeted(&seen, 2)?;
         ensure!(is_at(seen.syns[1], Duration::from_secs(1)) && banner < Duration::from_secs(2), "{seen:?}");
     }
