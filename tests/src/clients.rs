@@ -124,7 +124,7 @@ impl Client {
         Ok(Completed { connect, total: start.elapsed() })
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, Some(Protocol::TCP))?;
         if let Some(source) = self.source {
             socket.bind(&SocketAddr::new(source, 0).into())?;

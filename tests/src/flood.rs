@@ -4,6 +4,7 @@
 //! of them back out of it. It draws the source address, the source port and the sequence number; everything else is as
 //! in the template. The receiving end needs an XDP program (or GRO); see [`Receiver`](crate::receiver::Receiver).
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub struct Flood {
     rate: Option<u64>,
     max_packets: u64,
     max_time: Duration,
+    repeats_after: Option<Duration>,
 }
 
 impl Flood {
@@ -64,6 +66,7 @@ impl Flood {
             rate: None,
             max_packets: 1_000_000,
             max_time: Duration::from_secs(5),
+            repeats_after: None,
         }
     }
 
@@ -86,6 +89,12 @@ impl Flood {
         Self { max_packets, max_time, ..self }
     }
 
+    /// Sends every packet a second time, the same to the last bit, this much later. Rate and limits count the first ones; the
+    /// flood ends when the last has been repeated.
+    pub fn doubled(self, after: Duration) -> Self {
+        Self { repeats_after: Some(after), ..self }
+    }
+
     /// Returns once the generator is loaded; it runs in a thread of its own.
     pub fn start(self) -> Result<RunningFlood> {
         let control = Arc::new(Control::default());
@@ -105,28 +114,75 @@ impl Flood {
     }
 
     fn load_and_run(&self, control: &Control, ready: &SyncSender<()>) -> Result<FloodReport> {
-        let generator = Generator::load(self)?;
+        let seed = seed();
+        let generator = Generator::load(self, seed)?;
+        // Of the same seed, so that it makes the same packets.
+        let repeater = match self.repeats_after {
+            Some(after) => Some(Repeater::new(Generator::load(self, seed)?, after)),
+            None => None,
+        };
         // Nobody listens only if `start` has given up.
         let _ = ready.send(());
-        self.run(&generator, control)
+        self.run(&generator, repeater, control)
     }
 
-    fn run(&self, generator: &Generator, control: &Control) -> Result<FloodReport> {
+    fn run(&self, generator: &Generator, mut repeater: Option<Repeater>, control: &Control) -> Result<FloodReport> {
         let (start, work) = (Instant::now(), processor_time()?);
         let mut pace = Pace::new(self.rate);
-        let mut packets = 0;
-        while packets < self.max_packets && start.elapsed() < self.max_time && !control.stop.load(Ordering::Relaxed) {
-            let due = pace.due(start.elapsed()).min(self.max_packets - packets);
+        let (mut packets, mut repeats) = (0, 0);
+        while !control.stop.load(Ordering::Relaxed) {
+            let now = start.elapsed();
+            let is_over = packets >= self.max_packets || now >= self.max_time;
+            let due = if is_over { 0 } else { pace.due(now).min(self.max_packets - packets) };
+            if due > 0 {
+                packets = generator.send(due)?;
+            }
+            if let Some(repeater) = &mut repeater {
+                repeats = repeater.follow(packets, now)?;
+            }
+            control.sent.store(packets + repeats, Ordering::Relaxed);
+            if is_over && repeater.as_ref().is_none_or(|_| repeats == packets) {
+                break;
+            }
             if due == 0 {
                 thread::sleep(TICK);
-                continue;
             }
-            let before = packets;
-            packets = generator.send(due)?;
-            ensure!(packets > before, "the generator sends nothing");
-            control.sent.store(packets, Ordering::Relaxed);
         }
-        Ok(FloodReport::new(packets, start.elapsed(), processor_time()? - work))
+        Ok(FloodReport::new(packets + repeats, start.elapsed(), processor_time()? - work))
+    }
+}
+
+/// Sends again what another generator of the same seed has sent.
+struct Repeater {
+    generator: Generator,
+    after: Duration,
+    /// How many packets had been sent when, those of now last.
+    sent: VecDeque<(Duration, u64)>,
+    repeats: u64,
+}
+
+impl Repeater {
+    fn new(generator: Generator, after: Duration) -> Self {
+        Self { generator, after, sent: VecDeque::new(), repeats: 0 }
+    }
+
+    /// Notes how many packets have been sent, repeats what is due, a few milliseconds' worth at most, and returns how many
+    /// have been repeated in all.
+    fn follow(&mut self, packets: u64, now: Duration) -> Result<u64> {
+        if self.sent.back().is_none_or(|(_, sent)| *sent < packets) {
+            self.sent.push_back((now, packets));
+        }
+        if let Some((time, packets)) = self.sent.front().copied()
+            && now >= time + self.after
+        {
+            if self.repeats < packets {
+                self.repeats = self.generator.send((packets - self.repeats).min(CHUNK))?;
+            }
+            if self.repeats == packets {
+                self.sent.pop_front();
+            }
+        }
+        Ok(self.repeats)
     }
 }
 
@@ -203,7 +259,7 @@ struct Generator {
 
 impl Generator {
     /// Leaves the calling thread in the attacker's namespace.
-    fn load(flood: &Flood) -> Result<Self> {
+    fn load(flood: &Flood, seed: u64) -> Result<Self> {
         let pattern = flood.pattern.as_ref().context("a flood needs sources")?;
         ensure!(flood.rate != Some(0), "a flood of no packets a second");
         let samples: Vec<[u64; 2]> = pattern.sampled().iter().map(|sample| sample.words().into()).collect();
@@ -215,7 +271,7 @@ impl Generator {
         plan.set(0, plan::plan(&flood.template, pattern)?, 0)?;
         let mut progress: Array<_, Progress> =
             ebpf.take_map("FLOOD_PROGRESS").context("not in the lab's object")?.try_into()?;
-        progress.set(0, Progress { random: seed(), ..Progress::default() }, 0)?;
+        progress.set(0, Progress { random: seed, ..Progress::default() }, 0)?;
         let program: &mut Xdp = ebpf.program_mut("flood").context("not in the lab's object")?.try_into()?;
         program.load()?;
         let parking = Parking::of(program)?;
@@ -228,6 +284,7 @@ impl Generator {
 
     /// Sends up to so many packets; returns how many there were in all.
     fn send(&self, packets: u64) -> Result<u64> {
+        let before = self.progress.get(&0, 0)?.packets;
         let program: &Xdp = self.ebpf.program("flood").context("not in the lab's object")?.try_into()?;
         let outcome = program.test_run(TestRunOptions {
             data_in: Some(&self.template),
@@ -242,7 +299,9 @@ impl Generator {
             Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error).context("the generator cannot run (live frames need kernel 5.18)"),
         }
-        Ok(self.progress.get(&0, 0)?.packets)
+        let sent = self.progress.get(&0, 0)?.packets;
+        ensure!(sent > before, "the generator sends nothing");
+        Ok(sent)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::flood::{Flood, Pattern};
 use crate::netns::{End, Namespace, veth};
 use crate::packet::SynPacket;
 use crate::raw::RawSender;
+use crate::segment::Link;
 use crate::template::Syn;
 
 mod answers;
@@ -92,6 +93,17 @@ impl Wire {
         Syn::new(source, destination, port)
             .macs(self.outside_mac, self.gateway_mac)
             .connection(from, u32::from(from) << 16 | 1)
+    }
+
+    /// Where a client made by hand is: beside the outside's kernel, on its interface. Whatever the gateway is asked from
+    /// there it answers there, whoever asks; addresses of 203.0.113.0/24 and 2001:db8:2::/48 belong to no kernel.
+    pub fn link(&self) -> Link {
+        Link {
+            namespace: self.outside.path(),
+            interface: OUT.to_owned(),
+            mac: self.outside_mac,
+            next_hop: self.gateway_mac,
+        }
     }
 
     /// A packet as a frame between these two.

@@ -213,7 +213,7 @@ impl Tally {
     }
 }
 
-fn quantile(durations: &[Duration], fraction: f64) -> Duration {
+pub(crate) fn quantile(durations: &[Duration], fraction: f64) -> Duration {
     let mut sorted = durations.to_vec();
     sorted.sort_unstable();
     let last = sorted.len().saturating_sub(1);

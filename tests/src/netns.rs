@@ -24,6 +24,8 @@ use nix::unistd::geteuid;
 use crate::debian::ROOT_VARIABLE;
 use crate::process::{Place, Task};
 
+mod counter;
+
 const IP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One side of a veth pair.
@@ -140,6 +142,12 @@ impl Namespace {
         // /proc/net is a link to the process, whose namespace is that of its first thread.
         let path = path.replace("/proc/net/", "/proc/thread-self/net/");
         self.enter(|| fs::read_to_string(&path))?.with_context(|| format!("cannot read {path} in {}", self.name))
+    }
+
+    /// A counter of the network stack, by the names the kernel gives it: `Tcp`, `InSegs` or `TcpExt`, `ListenDrops`.
+    pub fn counter(&self, group: &str, name: &str) -> Result<u64> {
+        let text = self.read_proc("/proc/net/snmp")? + &self.read_proc("/proc/net/netstat")?;
+        counter::find(&text, group, name).with_context(|| format!("the kernel has no counter {name} of {group}"))
     }
 
     /// Adds addresses, each with its prefix length.

@@ -2,15 +2,18 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::net::if_::if_nametoindex;
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
 use crate::enter::within;
+
+mod filter;
 
 const MAX_FRAME: usize = 65_536;
 /// Room for what arrives before it is asked for.
@@ -28,7 +31,7 @@ pub struct RawSender {
 impl RawSender {
     pub fn new(namespace: impl AsRef<Path>, interface: &str) -> Result<Self> {
         // Protocol 0: receives nothing.
-        let socket = open(namespace.as_ref(), interface, 0)?;
+        let socket = open(namespace.as_ref(), interface, 0, &[])?;
         Ok(Self { socket })
     }
 
@@ -47,7 +50,21 @@ pub struct RawReceiver {
 
 impl RawReceiver {
     pub fn new(namespace: impl AsRef<Path>, interface: &str) -> Result<Self> {
-        let socket = open(namespace.as_ref(), interface, ALL_PROTOCOLS)?;
+        Self::filtered(namespace.as_ref(), interface, &[])
+    }
+
+    /// Untagged packets to one address. The kernel sorts out the others, so that no flood of them takes up the room.
+    pub fn to_address(namespace: impl AsRef<Path>, interface: &str, address: IpAddr) -> Result<Self> {
+        Self::filtered(namespace.as_ref(), interface, &filter::to_address(address))
+    }
+
+    /// Frames to one hardware address or to several stations, sorted out in the same way.
+    pub fn to_station(namespace: impl AsRef<Path>, interface: &str, mac: [u8; 6]) -> Result<Self> {
+        Self::filtered(namespace.as_ref(), interface, &filter::to_station(mac))
+    }
+
+    fn filtered(namespace: &Path, interface: &str, filter: &[SockFilter]) -> Result<Self> {
+        let socket = open(namespace, interface, ALL_PROTOCOLS, filter)?;
         set_option(&socket, libc::PACKET_AUXDATA)?;
         set_option(&socket, libc::PACKET_IGNORE_OUTGOING)?;
         Ok(Self { socket })
@@ -77,13 +94,16 @@ impl RawReceiver {
     }
 }
 
-fn open(namespace: &Path, interface: &str, protocol: u16) -> Result<Socket> {
+fn open(namespace: &Path, interface: &str, protocol: u16, filter: &[SockFilter]) -> Result<Socket> {
     within(namespace, || {
         let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
         // Without a protocol until it is bound, so that it never hears another interface.
         let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0)))
             .context("no packet socket")?;
         socket.set_recv_buffer_size(BUFFER_BYTES)?;
+        if !filter.is_empty() {
+            socket.attach_filter(filter).context("the kernel refuses a filter of frames")?;
+        }
         socket.bind(&address(index, protocol)).with_context(|| format!("cannot bind to {interface}"))?;
         Ok(socket)
     })

@@ -1,25 +1,24 @@
 //! A real mail server: Postfix delivers to the mailbox that Dovecot serves.
 
 use std::fmt::Write as _;
-use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::debian::{DOVECOT, DebianRoot, POSTDROP, POSTFIX, VMAIL};
+use crate::debian::{DOVECOT, DebianRoot, POSTFIX, VMAIL};
 use crate::netns::Namespace;
 use crate::process::Process;
+
+pub(crate) mod postfix;
+
+use postfix::START_LOG;
 
 /// The one mailbox.
 pub const USER: &str = "user@example.test";
 pub const PASSWORD: &str = "secret";
 
-const POSTFIX_LOG: &str = "/var/log/mail.log";
 const DOVECOT_LOG: &str = "/var/log/dovecot.log";
-/// What the servers say before they have opened their logs.
-const START_LOG: &str = "/var/log/start.log";
 const CERTIFICATE: &str = "/etc/tls/cert.pem";
 const KEY: &str = "/etc/tls/key.pem";
 const AUTH_SOCKET: &str = "/var/spool/postfix/private/auth";
@@ -51,12 +50,9 @@ impl MailServer {
     pub fn start(namespace: &Namespace, extra: &Extra) -> Result<Self> {
         let root = DebianRoot::new()?;
         prepare(&root, namespace, extra)?;
-        let run = |program: &str, arguments: &[&str]| -> Result<Process> {
-            let log = root.open_log(START_LOG)?;
-            root.command(namespace, program).args(arguments).stdout(log.try_clone()?).stderr(log).spawn()
-        };
-        let dovecot = run("dovecot", &["-F"])?;
-        let postfix = run("/usr/lib/postfix/sbin/master", &["-s", "-c", "/etc/postfix"])?;
+        let log = root.open_log(START_LOG)?;
+        let dovecot = root.command(namespace, "dovecot").arg("-F").stdout(log.try_clone()?).stderr(log).spawn()?;
+        let postfix = postfix::start(&root, namespace)?;
         let mut server = Self { postfix, dovecot, root };
         server.wait_until_ready(namespace)?;
         Ok(server)
@@ -67,7 +63,7 @@ impl MailServer {
     }
 
     pub fn postfix_log(&self) -> Result<String> {
-        self.root.read(POSTFIX_LOG)
+        self.root.read(postfix::LOG)
     }
 
     pub fn dovecot_log(&self) -> Result<String> {
@@ -106,7 +102,7 @@ impl MailServer {
     fn wait_until_ready(&mut self, namespace: &Namespace) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         for (port, greeting) in [(25, "220 "), (143, "* OK"), (110, "+OK")] {
-            while !namespace.enter(|| greets(port, greeting))? {
+            while !namespace.enter(|| postfix::greets(port, greeting))? {
                 if !self.postfix.is_running()? {
                     bail!("Postfix ended while starting; {}", self.logs());
                 }
@@ -123,7 +119,7 @@ impl MailServer {
     }
 
     fn logs(&self) -> String {
-        [START_LOG, POSTFIX_LOG, DOVECOT_LOG]
+        [START_LOG, postfix::LOG, DOVECOT_LOG]
             .map(|log| {
                 let text = self.root.read(log).unwrap_or_else(|error| format!("{error:#}"));
                 format!("{log}:\n{text}")
@@ -132,35 +128,10 @@ impl MailServer {
     }
 }
 
-fn greets(port: u16, greeting: &str) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else {
-        return false;
-    };
-    let mut bytes = vec![0; greeting.len()];
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .and_then(|()| stream.read_exact(&mut bytes))
-        .is_ok_and(|()| bytes == greeting.as_bytes())
-}
-
 fn prepare(root: &DebianRoot, namespace: &Namespace, extra: &Extra) -> Result<()> {
     root.write("/etc/dovecot/users", &format!("{USER}:{{PLAIN}}{PASSWORD}\n"))?;
     root.write("/etc/dovecot/dovecot.conf", &dovecot_conf(root, namespace, extra)?)?;
-    root.write("/etc/postfix/main.cf", &main_cf(extra))?;
-    root.write("/etc/postfix/master.cf", MASTER_CF)?;
-    // The directories as `postfix set-permissions` would leave them; the tree itself may belong to any user.
-    for directory in ["/etc/postfix", "/var/spool/postfix", "/var/spool/postfix/pid"] {
-        root.directory(directory, 0, 0, 0o755)?;
-    }
-    let private =
-        ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace"];
-    for directory in private {
-        root.directory(&format!("/var/spool/postfix/{directory}"), POSTFIX.id, 0, 0o700)?;
-    }
-    root.directory("/var/spool/postfix/maildrop", POSTFIX.id, POSTDROP.id, 0o730)?;
-    root.directory("/var/spool/postfix/public", POSTFIX.id, POSTDROP.id, 0o710)?;
-    root.directory("/var/lib/postfix", POSTFIX.id, POSTFIX.id, 0o755)?;
+    postfix::prepare(root, &main_cf(extra), LISTENERS)?;
     root.directory(VMAIL_HOME, VMAIL.id, VMAIL.id, 0o755)?;
     root.directory("/etc/tls", 0, 0, 0o755)?;
     root.command(namespace, "openssl")
@@ -186,7 +157,7 @@ alias_database =
 mynetworks = 127.0.0.0/8
 inet_interfaces = all
 inet_protocols = all
-maillog_file = {POSTFIX_LOG}
+maillog_file = {log}
 virtual_mailbox_domains = example.test
 virtual_mailbox_base = {VMAIL_HOME}
 virtual_mailbox_maps = inline:{{ {USER}=user/Maildir/ }}
@@ -206,39 +177,18 @@ smtpd_client_connection_rate_limit = 0
 default_process_limit = 300
 in_flow_delay = 0
 ",
-        id = VMAIL.id
+        id = VMAIL.id,
+        log = postfix::LOG
     );
     append(&mut text, &extra.postfix);
     text
 }
 
-/// No service is chrooted: the Debian root is one already.
-const MASTER_CF: &str = "\
+const LISTENERS: &str = "\
 smtp        inet  n - n - - smtpd
 submission  inet  n - n - - smtpd -o syslog_name=postfix/submission -o smtpd_sasl_auth_enable=yes
 submissions inet  n - n - - smtpd -o syslog_name=postfix/submissions -o smtpd_sasl_auth_enable=yes
   -o smtpd_tls_wrappermode=yes
-pickup      unix  n - n 60 1 pickup
-cleanup     unix  n - n - 0 cleanup
-qmgr        unix  n - n 300 1 qmgr
-tlsmgr      unix  - - n 1000? 1 tlsmgr
-rewrite     unix  - - n - - trivial-rewrite
-bounce      unix  - - n - 0 bounce
-defer       unix  - - n - 0 bounce
-trace       unix  - - n - 0 bounce
-verify      unix  - - n - 1 verify
-flush       unix  n - n 1000? 0 flush
-proxymap    unix  - - n - - proxymap
-proxywrite  unix  - - n - 1 proxymap
-smtp        unix  - - n - - smtp
-relay       unix  - - n - - smtp
-error       unix  - - n - - error
-retry       unix  - - n - - error
-discard     unix  - - n - - discard
-virtual     unix  - n n - - virtual
-anvil       unix  - - n - 1 anvil
-scache      unix  - - n - 1 scache
-postlog     unix-dgram n - n - 1 postlogd
 ";
 
 /// The two configuration languages in use: Debian 12 has Dovecot 2.3, Debian 13 has 2.4.

@@ -63,7 +63,7 @@ impl Syn {
     pub fn build(&self) -> Result<Vec<u8>> {
         let ethernet = PacketBuilder::ethernet2(self.source_mac, self.destination_mac);
         let tag = |id: u16| VlanId::try_new(id).context("not a VLAN identifier");
-        let ip = self.ip_headers()?;
+        let ip = ip_headers(self.source, self.destination)?;
         let packet = match *self.tags {
             [] => ethernet.ip(ip),
             [inner] => ethernet.single_vlan(tag(inner)?).ip(ip),
@@ -75,26 +75,31 @@ impl Syn {
         packet.options(&self.options)?.write_to_vec(&mut frame, &[])?;
         Ok(frame)
     }
+}
 
-    fn ip_headers(&self) -> Result<IpHeaders> {
-        Ok(match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let header = Ipv4Header::new(0, HOP_LIMIT, IpNumber::TCP, source.octets(), destination.octets())?;
-                IpHeaders::Ipv4(header, Default::default())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let header = Ipv6Header {
-                    traffic_class: 0,
-                    flow_label: Ipv6FlowLabel::ZERO,
-                    payload_length: 0,
-                    next_header: IpNumber::TCP,
-                    hop_limit: HOP_LIMIT,
-                    source: source.octets(),
-                    destination: destination.octets(),
-                };
-                IpHeaders::Ipv6(header, Default::default())
-            }
-            (source, destination) => bail!("{source} and {destination} are of different families"),
-        })
-    }
+/// Headers of a TCP segment between two addresses.
+///
+/// # Errors
+///
+/// If they are of different families.
+pub(crate) fn ip_headers(source: IpAddr, destination: IpAddr) -> Result<IpHeaders> {
+    Ok(match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let header = Ipv4Header::new(0, HOP_LIMIT, IpNumber::TCP, source.octets(), destination.octets())?;
+            IpHeaders::Ipv4(header, Default::default())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let header = Ipv6Header {
+                traffic_class: 0,
+                flow_label: Ipv6FlowLabel::ZERO,
+                payload_length: 0,
+                next_header: IpNumber::TCP,
+                hop_limit: HOP_LIMIT,
+                source: source.octets(),
+                destination: destination.octets(),
+            };
+            IpHeaders::Ipv6(header, Default::default())
+        }
+        (source, destination) => bail!("{source} and {destination} are of different families"),
+    })
 }

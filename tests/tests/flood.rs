@@ -128,13 +128,13 @@ fn the_stack_finds_no_bad_checksum() -> Result<()> {
     let wire = Wire::new()?;
     let _pass = Receiver::pass(wire.victim.path(), IN)?;
     for (destination, sources) in [("192.0.2.2", "198.51.100.0/24"), ("2001:db8::2", "2001:db8:77::/48")] {
-        let before = tcp_counter(&wire.victim, "InSegs")?;
+        let before = wire.victim.counter("Tcp", "InSegs")?;
         let flood = wire.flood(&wire.syn(destination)?)?.sources(Pattern::random(networks(&[sources])?));
         let report = flood.rate(Some(20_000)).limit(5_000, SHORT).start()?.join()?;
         thread::sleep(Duration::from_millis(100));
-        let segments = tcp_counter(&wire.victim, "InSegs")? - before;
+        let segments = wire.victim.counter("Tcp", "InSegs")? - before;
         ensure!(segments >= report.packets * 99 / 100, "the stack saw {segments} of {}", report.packets);
-        ensure!(tcp_counter(&wire.victim, "InCsumErrors")? == 0, "bad TCP checksums");
+        ensure!(wire.victim.counter("Tcp", "InCsumErrors")? == 0, "bad TCP checksums");
     }
     Ok(())
 }
@@ -189,6 +189,49 @@ fn a_rate_is_kept_and_a_flood_can_be_stopped() -> Result<()> {
     running.stop();
     running.join()?;
     ensure!(start.elapsed() < Duration::from_secs(2), "did not stop");
+    Ok(())
+}
+
+#[test]
+fn a_doubled_flood_sends_every_packet_again_later() -> Result<()> {
+    const PACKETS: usize = 500;
+    const AFTER: Duration = Duration::from_millis(700);
+    let wire = Wire::new()?;
+    let _pass = Receiver::pass(wire.victim.path(), IN)?;
+    for (destination, sources) in [("192.0.2.2", "198.51.100.0/24"), ("2001:db8::2", "2001:db8:77::/48")] {
+        let receiver = RawReceiver::new(wire.victim.path(), IN)?;
+        let sources = networks(&[sources, sources])?;
+        let flood = wire.flood(&wire.syn(destination)?)?.sources(Pattern::random(sources)).doubled(AFTER);
+        let running = flood.rate(Some(1_000)).limit(PACKETS as u64, SHORT).start()?;
+        let mut seen: HashMap<Vec<u8>, Vec<Instant>> = HashMap::new();
+        let mut count = 0;
+        while count < 2 * PACKETS {
+            let frame = receiver.find(SHORT, |frame| tcp_port(frame) == Some(PORT))?;
+            let frame = frame.with_context(|| format!("only {count} frames came"))?;
+            verified(&frame)?;
+            seen.entry(frame).or_default().push(Instant::now());
+            count += 1;
+        }
+        ensure!(running.join()?.packets == 2 * PACKETS as u64);
+        ensure!(seen.len() == PACKETS, "{} different ones", seen.len());
+        for times in seen.values() {
+            let [first, second] = times[..] else { anyhow::bail!("sent {} times", times.len()) };
+            let gap = second - first;
+            ensure!((AFTER.mul_f64(0.9)..AFTER.mul_f64(1.5)).contains(&gap), "again after {gap:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_doubled_flood_is_as_fast() -> Result<()> {
+    let wire = Wire::new()?;
+    let counter = wire.counter()?;
+    let flood = wire.flood(&wire.syn("192.0.2.2")?)?.sources(Pattern::random(networks(&["0.0.0.0/0"])?));
+    let report = flood.doubled(Duration::from_millis(500)).limit(1_000_000, SHORT).start()?.join()?;
+    println!("{report:?}");
+    ensure!(report.packets == 2_000_000 && report.mpps >= LEAST_MPPS, "{report:?}");
+    ensure!(settled(&counter, report.packets)? >= report.packets / 100 * 99);
     Ok(())
 }
 
@@ -295,16 +338,6 @@ fn settled(counter: &Receiver, expected: u64) -> Result<u64> {
         }
         thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// A counter of the `Tcp:` lines of /proc/net/snmp, which serve both families.
-fn tcp_counter(namespace: &Namespace, name: &str) -> Result<u64> {
-    let text = namespace.read_proc("/proc/net/snmp")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
-    let mut fields = names.split_whitespace().zip(values.split_whitespace());
-    let (_, value) = fields.find(|(field, _)| *field == name).context("no such counter")?;
-    Ok(value.parse()?)
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6]> {

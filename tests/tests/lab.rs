@@ -15,6 +15,7 @@ use ratelimit_tests::clients::{Client, Conversation, curl, swaks};
 use ratelimit_tests::debian::DebianRoot;
 use ratelimit_tests::load::Load;
 use ratelimit_tests::netns::{Bpffs, End, Namespace, sweep, veth};
+use ratelimit_tests::queue::MailQueue;
 use ratelimit_tests::servers::{Extra, MailServer};
 
 const SERVER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -106,6 +107,50 @@ fn mail_is_sent_and_read() -> Result<()> {
 }
 
 #[test]
+fn a_queue_is_handed_over() -> Result<()> {
+    const MESSAGES: usize = 50;
+    let lab = Lab::new(1500)?;
+    let server = MailServer::start(&lab.gateway, &Extra::default())?;
+    let ends: [(IpAddr, IpAddr); 2] = [
+        (Ipv4Addr::new(10, 1, 3, 3).into(), SERVER_V4.into()),
+        (Ipv6Addr::new(0x2001, 0xdb8, 1, 3, 0, 0, 0, 3).into(), SERVER_V6.into()),
+    ];
+    for (number, (source, address)) in ends.into_iter().enumerate() {
+        let queue = MailQueue::start(&lab.clients, source, SocketAddr::new(address, 25))?;
+        queue.fill(&lab.clients, MESSAGES as u64, f64::INFINITY)?;
+        let deliveries = queue.wait(MESSAGES, TIMEOUT)?;
+        println!(
+            "from {source}: {} sent, delay p50 {:.2?} p99 {:.2?}",
+            deliveries.sent,
+            deliveries.delay_quantile(0.5),
+            deliveries.delay_quantile(0.99)
+        );
+        ensure!((deliveries.sent, deliveries.bounced, deliveries.deferrals) == (MESSAGES, 0, 0), "{deliveries:?}");
+        ensure!(deliveries.delay_quantile(1.0) < TIMEOUT, "{deliveries:?}");
+        server.wait_delivered(MESSAGES * (number + 1), TIMEOUT)?;
+        ensure!(server.postfix_log()?.contains(&format!("[{source}]")), "Postfix did not see {source}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_queue_that_nobody_takes_is_not_lost() -> Result<()> {
+    let lab = Lab::new(1500)?;
+    // Nobody listens there: each is refused at once.
+    let queue = MailQueue::start(&lab.clients, CLIENT_V4.into(), SocketAddr::new(SERVER_V4.into(), 25))?;
+    queue.fill(&lab.clients, 3, f64::INFINITY)?;
+    let deadline = Instant::now() + TIMEOUT;
+    while queue.deliveries()?.deferrals < 3 {
+        ensure!(Instant::now() < deadline, "{:?}", queue.deliveries()?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let deliveries = queue.deliveries()?;
+    ensure!((deliveries.sent, deliveries.bounced) == (0, 0), "{deliveries:?}");
+    ensure!(deliveries.examples.iter().any(|line| line.contains("refused")), "{deliveries:?}");
+    Ok(())
+}
+
+#[test]
 fn many_clients_are_served_at_once() -> Result<()> {
     let lab = Lab::new(9000)?;
     let server = MailServer::start(&lab.gateway, &Extra::default())?;
@@ -166,24 +211,15 @@ fn attack_tools_see_open_and_closed_ports() -> Result<()> {
             ensure!(states == [open, closed, open], "{scan:?} {target}: {report:?}");
         }
     }
-    let before = segments_received(&lab.gateway)?;
+    let before = lab.gateway.counter("Tcp", "InSegs")?;
     for source in [HpingSource::Own, HpingSource::Forged(Ipv4Addr::new(10, 1, 9, 9)), HpingSource::Random] {
         let sent = Hping { target: SERVER_V4, port: 25, count: 100, interval: Duration::from_micros(500), source }
             .run(&tools, &lab.clients)?;
         ensure!(sent.stderr.contains("100 packets transmitted"), "{source:?}: {sent:?}");
     }
-    let received = segments_received(&lab.gateway)? - before;
+    let received = lab.gateway.counter("Tcp", "InSegs")? - before;
     ensure!(received >= 300, "only {received} of 300 SYNs arrived");
     Ok(())
-}
-
-fn segments_received(namespace: &Namespace) -> Result<u64> {
-    let snmp = namespace.read_proc("/proc/net/snmp")?;
-    let mut rows = snmp.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (rows.next().context("no names")?, rows.next().context("no values")?);
-    let position = names.split_whitespace().position(|name| name == "InSegs").context("no InSegs")?;
-    let value = values.split_whitespace().nth(position).context("no value")?;
-    Ok(value.parse()?)
 }
 
 #[test]

@@ -145,19 +145,7 @@ fn is_new_connection(label: &str) -> bool {
 
 /// Connections that were begun, and SYNs that were repeated.
 fn syns_sent(namespace: &Namespace) -> Result<u64> {
-    let value = |file: &str, group: &str, name: &str| -> Result<u64> {
-        let text = namespace.read_proc(file)?;
-        counter(&text, group, name).with_context(|| format!("{file} does not say {name}"))
-    };
-    Ok(value("/proc/net/snmp", "Tcp:", "ActiveOpens")? + value("/proc/net/netstat", "TcpExt:", "TCPSynRetrans")?)
-}
-
-/// A line of names and, below it, one of values, both behind the name of the group.
-fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().filter(|line| line.split(' ').next() == Some(group));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let (_, value) = names.split(' ').zip(values.split(' ')).find(|(known, _)| *known == name)?;
-    value.parse().ok()
+    Ok(namespace.counter("Tcp", "ActiveOpens")? + namespace.counter("TcpExt", "TCPSynRetrans")?)
 }
 
 /// Time that a process has spent on processors.
@@ -176,14 +164,6 @@ fn cpu_in(stat: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_of_proc_are_found_by_name() {
-        let text = "Ip: Forwarding\nIp: 1\nTcp: RtoMin ActiveOpens\nTcp: 200 7\n";
-        assert_eq!(counter(text, "Tcp:", "ActiveOpens"), Some(7));
-        assert_eq!(counter(text, "Tcp:", "PassiveOpens"), None);
-        assert_eq!(counter(text, "TcpExt:", "ActiveOpens"), None);
-    }
 
     #[test]
     fn processor_time_is_read_behind_any_name() {

@@ -1,6 +1,6 @@
 //! A server that takes connections and ends them at once, for tests that are about connections alone.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,11 @@ pub struct Listener {
 
 impl Listener {
     pub fn start(namespace: &Namespace, port: u16) -> Result<Self> {
+        Self::saying("", namespace, port)
+    }
+
+    /// Says something first, as mail servers do.
+    pub fn saying(line: &'static str, namespace: &Namespace, port: u16) -> Result<Self> {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let listener = namespace
             .enter(|| TcpListener::bind(everywhere))?
@@ -30,7 +35,7 @@ impl Listener {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new().name("listener".to_owned()).spawn({
             let stop = Arc::clone(&stop);
-            move || accept(&listener, &stop)
+            move || accept(&listener, line, &stop)
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -46,12 +51,16 @@ impl Drop for Listener {
     }
 }
 
-fn accept(listener: &TcpListener, stop: &AtomicBool) {
+fn accept(listener: &TcpListener, line: &str, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(NAP),
-            // A client that gave up, or one that was served.
-            _ => {}
+            // A client that gave up.
+            Err(_) => {}
+            Ok((mut stream, _)) => {
+                // Whether it is still there to hear it is its own affair.
+                let _ = stream.write_all(line.as_bytes());
+            }
         }
     }
 }
