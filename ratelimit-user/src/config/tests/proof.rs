@@ -80,8 +80,8 @@ fn wrong_values_of_proof() {
             "18: proof.challenge_rate: must be a text in quotes, not a whole number",
             "write it as in challenge_rate = \"2000000/s\"",
         ),
-        ("retry_rate = \"59/min\"", "14: proof.retry_rate: \"59/min\" is out of range", "write 1/s to 1000000/s"),
-        ("retry_rate = \"1000001/s\"", "14: proof.retry_rate: \"1000001/s\" is out of range", "write 1/s to 1000000/s"),
+        ("retry_rate = \"59/min\"", "14: proof.retry_rate: \"59/min\" is out of range", "write 1/s to 10000/s"),
+        ("retry_rate = \"10001/s\"", "14: proof.retry_rate: \"10001/s\" is out of range", "write 1/s to 10000/s"),
         ("sources = 1023", "11: proof.sources: 1023 is out of range", "write 1024 to 16777216"),
         ("sources = 16777217", "11: proof.sources: 16777217 is out of range", "write 1024 to 16777216"),
         (
