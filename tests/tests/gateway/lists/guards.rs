@@ -100,7 +100,8 @@ fn around(address: &str) -> Result<String> {
 #[test]
 fn the_machine_and_its_surroundings_are_cut_out_and_shown() -> Result<()> {
     let files = Files::new()?;
-    let resolvers: Vec<String> = Machine::look(&Config::default(), &BTreeMap::new())?.resolvers.iter().map(ToString::to_string).collect();
+    let resolvers: Vec<String> =
+        Machine::look(&Config::default(), &BTreeMap::new())?.resolvers.iter().map(ToString::to_string).collect();
     let mut networks = vec!["192.0.2.0/24".to_owned(), "198.51.0.0/16".to_owned(), "2001:db8::/64".to_owned()];
     for resolver in &resolvers {
         let network = around(resolver)?;
