@@ -39,7 +39,7 @@ const REFUSED: (Reason, bool) = (Reason::ConnectionCap, false);
 const ADMITTED: (Reason, bool) = (Reason::Admitted, true);
 /// Of networks that no other test has: the gate of one test sees the sockets of all that run.
 const SOURCES: [&str; 2] = ["10.231.7.1", "2001:db8:1:e707::1"];
-const OTHERS: [&str; 2] = ["10.231.7.2", "2001:db8:1:e707::2"];
+const OTHERS: [&str; 2] = ["10.231.7.2", "2001:db8:1:e708::1"];
 
 /// A container behind a wire's gateway.
 struct Container {
