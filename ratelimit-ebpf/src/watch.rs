@@ -26,6 +26,8 @@ use crate::{
 };
 
 const ORDER: AtomicOrdering = AtomicOrdering::Relaxed;
+/// For additions whose outcome is asked for: LLVM 22 makes relaxed ones an instruction that tells none.
+const TELLING: AtomicOrdering = AtomicOrdering::SeqCst;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 
@@ -160,7 +162,7 @@ fn take_place(site: u64) -> bool {
         return false;
     };
     // SAFETY: an entry stays readable until this run of the program ends; other processors write it only so.
-    let is_free = unsafe { atomic_xadd::<u64, u64, ORDER>(count, 1) } < u64::from(PROVEN_PER_SITE);
+    let is_free = unsafe { atomic_xadd::<u64, u64, TELLING>(count, 1) } < u64::from(PROVEN_PER_SITE);
     if !is_free {
         give_back(site);
     }

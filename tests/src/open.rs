@@ -199,10 +199,12 @@ mod tests {
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        let row = Row::read("0: 010200C0:0019 0101010A:9C40 01 00000000:00000000 00:00000000 00000000 0 0 42 1").unwrap();
+        let row =
+            Row::read("0: 010200C0:0019 0101010A:9C40 01 00000000:00000000 00:00000000 00000000 0 0 42 1").unwrap();
         assert_eq!((row.local, row.remote), ("192.0.2.1:25".parse().unwrap(), "10.1.1.1:40000".parse().unwrap()));
         assert!(row.is_connection());
-        let left = Row::read("0: 010200C0:0019 0101010A:9C40 05 00000000:00000000 03:00000F00 00000000 0 0 0 3").unwrap();
+        let left =
+            Row::read("0: 010200C0:0019 0101010A:9C40 05 00000000:00000000 03:00000F00 00000000 0 0 0 3").unwrap();
         assert!(!left.is_connection());
         let mapped = "0000000000000000FFFF00000101010A:9C40";
         assert_eq!(endpoint(mapped), Some("10.1.1.1:40000".parse().unwrap()));

@@ -50,7 +50,8 @@ pub fn note_proven(controller: &Mutex<Controller>) -> Result<(), Rejection> {
 pub fn keep_proven(watch: &WatchMaps, book: &mut Book) -> anyhow::Result<()> {
     let (now, at) = (now(), SystemTime::now());
     let all = watch.all_proven().context("reading the proven sources")?;
-    let noted: Vec<ProvenSource> = all.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
+    let noted: Vec<ProvenSource> =
+        all.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
     Ok(book.note_proven(&noted)?)
 }
 

@@ -94,7 +94,8 @@ impl Controller {
         let told = now();
         let bans = in_kernel(&book, &layout);
         // The maps are made anew then, and what an earlier controller has not written down would be lost with them.
-        if let Some(watch) = open_watch(&pins).ok().filter(|watch| watch.proven_most() != u64::from(effective.proof.sources))
+        if let Some(watch) =
+            open_watch(&pins).ok().filter(|watch| watch.proven_most() != u64::from(effective.proof.sources))
             && let Err(error) = keep_proven(&watch, &mut book)
         {
             tracing::warn!("which sources are proven is not all written down: {error:#}");

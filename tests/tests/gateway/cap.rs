@@ -173,11 +173,14 @@ fn no_restart_and_no_death_of_the_controller_opens_or_closes_it() -> Result<()> 
     let options = Options { config: config(), interfaces: vec![LAN.to_owned()], args, ..Options::default() };
     let mut site = Site::start(1500, &options)?;
     let (source, other) = (ip("10.61.0.1"), ip("2001:db8:1:61::1"));
-    let (v4, v6) = (door(&site.wire, source, SMTP)?, Door::open(
-        &site.wire.gateway,
-        SocketAddr::new(gateway_for(other), IMAP),
-        SocketAddr::new(gateway_for(other), IMAP),
-    )?);
+    let (v4, v6) = (
+        door(&site.wire, source, SMTP)?,
+        Door::open(
+            &site.wire.gateway,
+            SocketAddr::new(gateway_for(other), IMAP),
+            SocketAddr::new(gateway_for(other), IMAP),
+        )?,
+    );
 
     // Nobody but the kernel is there to notice that it is full.
     site.controller.kill9()?;
@@ -214,8 +217,7 @@ fn connections_older_than_the_gate_count_towards_it() -> Result<()> {
     let source = ip("10.61.0.1");
     let door = door(&wire, source, SMTP)?;
     let mut pairs = door.pairs(&wire.outside, &[source; 3])?;
-    let options =
-        Options { config: Some(CONFIG.to_owned()), interfaces: vec![LAN.to_owned()], ..Options::default() };
+    let options = Options { config: Some(CONFIG.to_owned()), interfaces: vec![LAN.to_owned()], ..Options::default() };
     let mut site = Site { controller: Controller::start(&wire.gateway, &options)?, wire };
     ensure!(site.next(source, SMTP)? == REFUSED, "three were there before");
     end_one(&site, &mut pairs, source, SMTP)?;

@@ -45,9 +45,8 @@ const GONE: Duration = Duration::from_secs(150);
 /// Where the connections of a test go: IPv4, IPv6, and IPv4 to a listener of both.
 fn doors(wire: &Wire) -> Result<[Door; 3]> {
     let (v4, v6) = (IpAddr::from(GATEWAY_V4), IpAddr::from(GATEWAY_V6));
-    let door = |at: IpAddr, to: IpAddr, port| {
-        Door::open(&wire.gateway, SocketAddr::new(at, port), SocketAddr::new(to, port))
-    };
+    let door =
+        |at: IpAddr, to: IpAddr, port| Door::open(&wire.gateway, SocketAddr::new(at, port), SocketAddr::new(to, port));
     Ok([door(v4, v4, 25)?, door(v6, v6, 143)?, door(ip("::"), v4, 587)?])
 }
 
@@ -148,7 +147,8 @@ impl Count {
         let batches = (0..self.doors.len()).flat_map(|door| End::ALL.map(|end| (door, end)));
         for (number, (door, end)) in batches.enumerate() {
             let fate = fate(number);
-            self.batch(door, end, count, fate).with_context(|| format!("{end:?} at door {door}, controller {fate:?}"))?;
+            self.batch(door, end, count, fate)
+                .with_context(|| format!("{end:?} at door {door}, controller {fate:?}"))?;
         }
         Ok(())
     }

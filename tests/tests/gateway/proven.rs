@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::{Address, Reason};
-use ratelimit_tests::gateway::{GATEWAY_V4, GATEWAY_V6, LAN, Site, Wire, eventually, ip};
+use ratelimit_tests::gateway::{GATEWAY_V4, GATEWAY_V6, LAN, OUT, Site, Wire, eventually, ip};
 use ratelimit_tests::netns::{Bpffs, Scratch};
 use ratelimit_tests::pairs::{Door, Pair, end_of, hear, say};
+use ratelimit_tests::receiver::Receiver;
 use ratelimit_user::api::{Explanation, ProofStatus, ProvenView, SourcesBy};
 use ratelimit_user::bans::Book;
 use ratelimit_user::controller::Controller;
@@ -83,6 +84,7 @@ fn a_handshake_proves_and_a_syn_does_not() -> Result<()> {
 fn an_answered_challenge_proves_nothing() -> Result<()> {
     let site = Site::configured("mode = \"enforce\"\n[services.smtp]\nsource = { rate = \"60/h\", burst = 3 }\n")?;
     let _doors = doors(&site.wire)?;
+    let _receives = Receiver::pass(site.wire.outside.path(), OUT)?;
     for source in SOURCES {
         let before = site.counters()?;
         // The outside's kernel knows nothing of these connections and says so, whatever it is sent.
@@ -176,10 +178,7 @@ fn of_one_site_only_so_many_are_noted() -> Result<()> {
     let (first, others) = sources.split_at(SITE as usize - 6);
     drop(door.pairs(&site.wire.outside, first)?);
     thread::scope(|scope| {
-        let racing: Vec<_> = others
-            .chunks(10)
-            .map(|some| scope.spawn(|| race(&site, &door, some)))
-            .collect();
+        let racing: Vec<_> = others.chunks(10).map(|some| scope.spawn(|| race(&site, &door, some))).collect();
         racing.into_iter().try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let after = status(&site)?;
@@ -290,7 +289,10 @@ fn a_ban_may_rest_on_who_said_something_and_on_nobody_else() -> Result<()> {
                 hear(&client)?;
             }
             drop(client);
-            ensure!(end_of(&server)?.is_none() && controller.proof_of(quiet)?.is_none(), "it closed, greeted: {greets}");
+            ensure!(
+                end_of(&server)?.is_none() && controller.proof_of(quiet)?.is_none(),
+                "it closed, greeted: {greets}"
+            );
             drop(server);
             eventually("the last one has ended", SOON, || is_all_over(controller))?;
             ensure!(controller.proof_of(quiet)?.is_none(), "it said nothing, greeted: {greets}");
