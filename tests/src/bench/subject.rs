@@ -187,7 +187,7 @@ fn widen(config: &mut Config) -> Result<()> {
     let rate = Rate::new(1000, Period::Second).context("a rate")?;
     let limit = Limit { rate, burst: Burst::new(80_000_000).context("a burst")? };
     for service in &mut config.services {
-        (service.source, service.network) = (vec![limit], vec![limit]);
+        (service.source, service.network, service.service) = (vec![limit], vec![limit], None);
     }
     Ok(())
 }
