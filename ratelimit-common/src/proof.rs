@@ -88,6 +88,9 @@ pub struct OpenKey {
 }
 
 impl OpenKey {
+    /// Of what is counted no more.
+    pub const NOBODY: Self = Self { source: Address::from_words(0, 0), service: u64::MAX };
+
     /// The source as the limits of the service mask it.
     #[inline(always)]
     pub const fn new(source: Address, service: ServiceId) -> Self {

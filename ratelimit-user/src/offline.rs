@@ -7,10 +7,11 @@ use ratelimit_common::{Address, ServiceId, Set, map::LINE_BYTES};
 
 use crate::{
     api,
+    bans::Book,
     changes::{Changes, Ending},
     compile,
     config::{Mode, Paths, fold_address},
-    controller::answer::mode_ends,
+    controller::{answer::mode_ends, keep_proven},
     events,
     lock::Lock,
     plane::{Maps, Pins, open_in_force, open_watch, take_down},
@@ -107,7 +108,11 @@ fn change_mode(maps: &mut Maps, mode: Mode, id: Option<ServiceId>) -> anyhow::Re
 
 pub fn detach(paths: &Paths) -> anyhow::Result<api::Detached> {
     let _lock = Lock::take(&paths.socket)?;
-    Ok(api::Detached { interfaces: take_down(&Pins::at(&paths.pins))? })
+    let pins = Pins::at(&paths.pins);
+    if let Ok(watch) = open_watch(&pins) {
+        keep_proven(&watch, &mut Book::open(&paths.state)?)?;
+    }
+    Ok(api::Detached { interfaces: take_down(&pins)? })
 }
 
 fn mode_view(set: &Set) -> api::ModeView {

@@ -28,7 +28,7 @@ use crate::{
 /// Bans that are struck out or read at once; the controller does other work in between.
 const AT_ONCE: usize = 4_000;
 /// Runs of the program that began before a reading and ended after it are read again: none lasts that long.
-const LONGEST_RUN_NS: u64 = 1_000_000_000;
+pub(super) const LONGEST_RUN_NS: u64 = 1_000_000_000;
 
 /// Every network as the kernel holds it.
 pub fn in_kernel(book: &Book, layout: &Layout) -> Vec<(BanKey, Ban)> {

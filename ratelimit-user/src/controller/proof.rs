@@ -14,12 +14,12 @@ use ratelimit_common::{
     suspicion::{may_be_capped, set_capped},
 };
 
-use super::{Controller, Rejection};
+use super::{Controller, Rejection, bans::LONGEST_RUN_NS};
 use crate::{
     api,
-    bans::{Proof, ProvenSource},
+    bans::{Book, Proof, ProvenSource},
     config::{self, Network, fold_address},
-    plane::now,
+    plane::{WatchMaps, now},
     sock_diag::{self, Connection, Namespaces, SockDiagError, in_namespaces},
 };
 
@@ -42,8 +42,17 @@ pub fn note_proven(controller: &Mutex<Controller>) -> Result<(), Rejection> {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let mut controller = lock();
-    controller.proven_noted = start;
+    controller.proven_noted = Moment(start.0.saturating_sub(LONGEST_RUN_NS));
     controller.forget_proven()
+}
+
+/// Writes down what the kernel knows of proven sources, before its maps go and where no controller does it.
+pub fn keep_proven(watch: &WatchMaps, book: &mut Book) -> anyhow::Result<()> {
+    let (now, at) = (now(), SystemTime::now());
+    let all = watch.all_proven().context("reading the proven sources")?;
+    let noted: Vec<ProvenSource> =
+        all.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
+    Ok(book.note_proven(&noted)?)
 }
 
 /// The connections of this machine's listeners, as the configuration says where those are.
@@ -66,6 +75,13 @@ const fn namespaces(which: config::Namespaces) -> Namespaces {
 impl Controller {
     /// Makes the kernel know again who is proven, and what was open before anybody counted.
     pub(super) fn begin_proof(&mut self) {
+        self.restore_proven();
+        if let Err(error) = self.count_older().and_then(|()| self.find_capped(true)) {
+            tracing::warn!("connections that are older than the gate are not counted: {error}");
+        }
+    }
+
+    pub(super) fn restore_proven(&mut self) {
         let (now, at) = (now(), SystemTime::now());
         let restored = self.bans.proven(now, at).map_err(anyhow::Error::from).and_then(|known| {
             let count = known.len();
@@ -75,9 +91,6 @@ impl Controller {
         match restored {
             Ok(count) => tracing::debug!(count, "proven sources are known again"),
             Err(error) => tracing::warn!("which sources are proven is not known from before: {error:#}"),
-        }
-        if let Err(error) = self.count_older().and_then(|()| self.find_capped(true)) {
-            tracing::warn!("connections that are older than the gate are not counted: {error}");
         }
     }
 
