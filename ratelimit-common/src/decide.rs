@@ -12,8 +12,8 @@ use crate::{
     lookup::ClassId,
     parse::{Parsed, Scope, parse},
     reply::can_be_answered,
-    suspicion::is_pressed,
     suspect::{Over, judge_suspect, takes_answer},
+    suspicion::is_pressed,
     tables::Tables,
 };
 
@@ -159,7 +159,13 @@ fn doubt_of_connection<T: Tables>(id: ServiceId, tables: &T) -> Doubt {
 
 /// Judges a new connection: trusted? restricted? blocked or banned, unless allowed? within its limits?
 #[inline(always)]
-fn judge_new<T: Tables>(source: &Address, entry: Entry, id: ServiceId, service: &Service, tables: &T) -> (Reason, Doubt) {
+fn judge_new<T: Tables>(
+    source: &Address,
+    entry: Entry,
+    id: ServiceId,
+    service: &Service,
+    tables: &T,
+) -> (Reason, Doubt) {
     let settled = |reason| (reason, Doubt::None);
     if entry.trusts(id) {
         return settled(Reason::Trusted);

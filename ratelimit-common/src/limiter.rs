@@ -53,13 +53,7 @@ pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Tic
 
 /// The limit that the *completed* connections of a source exceed. SYNs that anybody can send in its name do not count here.
 #[inline(always)]
-pub fn excess<T: Tables>(
-    tables: &T,
-    id: ServiceId,
-    service: &Service,
-    source: Address,
-    now: Ticks,
-) -> Option<Reason> {
+pub fn excess<T: Tables>(tables: &T, id: ServiceId, service: &Service, source: Address, now: Ticks) -> Option<Reason> {
     let (source_mask, network_mask) = service.masks(source);
     let completions = Completions(tables);
     let [source_short, source_long, network_short, network_long] = &service.limits;

@@ -59,7 +59,8 @@ impl Proven {
 
     /// Whether it was seen at a moment or later.
     pub const fn is_seen_since(&self, since_ns: u64) -> bool {
-        (self.last_ns as i64) >= since_ns as i64 || (self.exchanged_ns != 0 && (self.exchanged_ns as i64) >= since_ns as i64)
+        (self.last_ns as i64) >= since_ns as i64
+            || (self.exchanged_ns != 0 && (self.exchanged_ns as i64) >= since_ns as i64)
     }
 }
 

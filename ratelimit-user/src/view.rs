@@ -70,7 +70,8 @@ pub fn proof(maps: &Maps, watch: &WatchMaps, set: &Set) -> Result<ProofStatus, M
         let places = services.flat_map(|id| Family::ALL.map(|family| tally_index(reason, Some(id), family)));
         places.filter_map(|place| tallies.get(place as usize)).map(part).sum()
     };
-    let (sent, answered) = (sum(Reason::Challenged, |tally| tally.dropped), sum(Reason::Answered, |tally| tally.dropped));
+    let (sent, answered) =
+        (sum(Reason::Challenged, |tally| tally.dropped), sum(Reason::Answered, |tally| tally.dropped));
     Ok(ProofStatus {
         unwatched: None,
         proven: watch.all_proven().map_err(MapError::IoError)?.len() as u64,
@@ -122,7 +123,8 @@ pub fn sources(
     }
     let places: BTreeMap<&str, ServiceId> = set.services().map(|(id, service)| (service.name(), id)).collect();
     for event in events {
-        let (Some(source), Some(id)) = (event.source, event.service.as_deref().and_then(|name| places.get(name))) else {
+        let (Some(source), Some(id)) = (event.source, event.service.as_deref().and_then(|name| places.get(name)))
+        else {
             continue;
         };
         let source = Address::from(source);

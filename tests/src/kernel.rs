@@ -257,8 +257,12 @@ impl Kernel {
     pub fn exchange(&self, program: Program, frame: &[u8], times: u32) -> Result<(Action, Vec<u8>)> {
         let xdp: &Xdp = self.ebpf.program(program.name()).context("loaded")?.try_into()?;
         let mut sent = vec![0; frame.len()];
-        let options =
-            TestRunOptions { data_in: Some(frame), data_out: Some(&mut sent), repeat: times, ..TestRunOptions::default() };
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut sent),
+            repeat: times,
+            ..TestRunOptions::default()
+        };
         let result = xdp.test_run(options)?;
         let action = match result.return_value {
             XDP_PASS => Action::Pass,

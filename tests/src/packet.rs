@@ -144,8 +144,13 @@ impl SynPacket {
     }
 
     fn between(source: &str, destination: &str) -> Self {
-        let transport =
-            Transport::Tcp { flags: SYN, accurate_ecn: false, sequence: 1, options: vec![2, 4, 0x05, 0xa0], data: Vec::new() };
+        let transport = Transport::Tcp {
+            flags: SYN,
+            accurate_ecn: false,
+            sequence: 1,
+            options: vec![2, 4, 0x05, 0xa0],
+            data: Vec::new(),
+        };
         Self {
             source: parsed(source),
             destination: parsed(destination),

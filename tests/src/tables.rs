@@ -9,13 +9,8 @@ use std::{
 };
 
 use ratelimit_common::{
-    Address, Cells, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict,
-    address::Family,
-    challenge::Slot,
-    decide,
-    limiter::complete,
-    lookup::ClassId,
-    parse,
+    Address, Cells, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family,
+    challenge::Slot, decide, limiter::complete, lookup::ClassId, parse,
 };
 
 pub mod world;

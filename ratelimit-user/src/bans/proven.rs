@@ -86,7 +86,8 @@ mod tests {
         let (at, uptime) = (at + 5 * day, Moment(60 * SECOND_NS));
         let held = book.proven(uptime, at).unwrap();
         assert_eq!(held.len(), 2);
-        let again: Vec<_> = held.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, uptime, at)).collect();
+        let again: Vec<_> =
+            held.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, uptime, at)).collect();
         assert!(noted.iter().all(|source| again.contains(source)), "{again:?}");
         let later = book.proven(uptime, at + 10 * day).unwrap();
         assert_eq!(later.iter().map(|(source, _)| *source).collect::<Vec<_>>(), [v4]);

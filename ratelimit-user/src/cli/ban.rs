@@ -66,7 +66,8 @@ pub(super) struct Bans {
 impl Ban {
     pub fn run(&self, context: &Context<'_>) -> anyhow::Result<ExitCode> {
         let Self { network, for_, services, note } = self;
-        let request = BanRequest { network: *network, for_: *for_, services: services.clone(), note: note.clone(), kill: false };
+        let request =
+            BanRequest { network: *network, for_: *for_, services: services.clone(), note: note.clone(), kill: false };
         let ban = context.client()?.ban(&request)?;
         context.answer(&ban, banned)?;
         Ok(ExitCode::SUCCESS)

@@ -134,7 +134,14 @@ impl Controller {
                 bans: self.bans_around(address, &place.name),
                 lists: self.lists_around(address, &place.name),
             };
-            let explained = view::explain(self.plane.maps(), Some(self.plane.watch()), Address::from(address), place.id, limits, rules);
+            let explained = view::explain(
+                self.plane.maps(),
+                Some(self.plane.watch()),
+                Address::from(address),
+                place.id,
+                limits,
+                rules,
+            );
             services.extend(explained.map_err(anyhow::Error::from)?);
         }
         let recent = self.events.of_source(address, EXPLAINED_EVENTS);

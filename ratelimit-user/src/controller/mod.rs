@@ -264,7 +264,13 @@ impl Controller {
             self.plane.put_in_force(compiled)
         } else {
             let bans = bans::in_kernel(&self.bans, &layout);
-            let plan = Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans, proven_sources: effective.proof.sources };
+            let plan = Plan {
+                layout: &layout,
+                compiled,
+                interfaces: &interfaces,
+                bans: &bans,
+                proven_sources: effective.proof.sources,
+            };
             Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
                 self.plane = plane;
                 self.plane_changed.send_replace(());

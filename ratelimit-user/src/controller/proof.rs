@@ -47,7 +47,11 @@ pub fn note_proven(controller: &Mutex<Controller>) -> Result<(), Rejection> {
 }
 
 /// The connections of this machine's listeners, as the configuration says where those are.
-fn connections(which: config::Namespaces, ports: &[u16], marks: Option<std::os::fd::BorrowedFd<'_>>) -> Result<Vec<Connection>, SockDiagError> {
+fn connections(
+    which: config::Namespaces,
+    ports: &[u16],
+    marks: Option<std::os::fd::BorrowedFd<'_>>,
+) -> Result<Vec<Connection>, SockDiagError> {
     let all = in_namespaces(namespaces(which), || sock_diag::connections(ports, marks))?;
     Ok(all.answers.into_iter().flatten().collect())
 }
@@ -175,9 +179,7 @@ impl Controller {
         let ports: Vec<u16> = set.listeners().collect();
         let open = connections(self.effective.proof.namespaces, &ports, None).map_err(anyhow::Error::from)?;
         let of_source = open.iter().filter(|connection| connection.remote.ip() == address);
-        Ok(of_source
-            .filter_map(|open| Proof::of_connection(address, open.bytes_received, open.bytes_acked))
-            .next())
+        Ok(of_source.filter_map(|open| Proof::of_connection(address, open.bytes_received, open.bytes_acked)).next())
     }
 
     /// Ends open connections of a network to services, all if none is named. Returns how many.

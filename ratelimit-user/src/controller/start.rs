@@ -93,7 +93,16 @@ impl Controller {
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
         let told = now();
         let bans = in_kernel(&book, &layout);
-        let plane = Plane::raise(&pins, Plan { layout: &layout, compiled, interfaces: &interfaces, bans: &bans, proven_sources: effective.proof.sources })?;
+        let plane = Plane::raise(
+            &pins,
+            Plan {
+                layout: &layout,
+                compiled,
+                interfaces: &interfaces,
+                bans: &bans,
+                proven_sources: effective.proof.sources,
+            },
+        )?;
         let mut hits = Hits::open(&paths.state);
         hits.begin(plane.hits_before(), &effective);
         let set = Arc::from(plane.maps().active_set()?);

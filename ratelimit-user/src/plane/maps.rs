@@ -9,8 +9,7 @@ use ratelimit_common::{
     challenge::{self, Slot},
     event::{CLASS_PLACES, Hits, TALLIES, Tally, place_of_class},
     lookup::{CLASSES, ClassId, find},
-    map,
-    proof,
+    map, proof,
 };
 
 use super::{
@@ -55,7 +54,8 @@ impl Maps {
             tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
             hits: HitCounters::open(plane)?,
             cells: Cells::map(&cells, lines, true).map_err(MapError::IoError)?,
-            completed: Cells::map(&map("COMPLETED")?, proof::COMPLETED_LINES as u32, false).map_err(MapError::IoError)?,
+            completed: Cells::map(&map("COMPLETED")?, proof::COMPLETED_LINES as u32, false)
+                .map_err(MapError::IoError)?,
             slots: Cells::map(&map("SLOTS_OF")?, SLOT_LINES, false).map_err(MapError::IoError)?,
             lines,
         })
@@ -271,7 +271,9 @@ pub fn shapes_match(plane: &Path, lines: u32) -> bool {
         ("COMPLETED", Array, word, line, proof::COMPLETED_LINES),
     ];
     const _: () = assert!(size_of::<Event>().is_multiple_of(8));
-    expected.into_iter().all(|(name, kind, key, value, entries)| has_shape(&plane.join(name), kind, key, value, entries))
+    expected
+        .into_iter()
+        .all(|(name, kind, key, value, entries)| has_shape(&plane.join(name), kind, key, value, entries))
 }
 
 /// Whether a pinned map is of this type, and has keys, values and as many entries of these sizes.

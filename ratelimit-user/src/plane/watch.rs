@@ -182,7 +182,8 @@ impl WatchMaps {
 
     /// Takes out entries that have had no connection for long.
     pub fn prune_open(&mut self, before_ns: u64) -> Result<(), MapError> {
-        let idle = self.all_open.read(|open| open.count == 0 && open.changed_ns < before_ns).map_err(MapError::IoError)?;
+        let idle =
+            self.all_open.read(|open| open.count == 0 && open.changed_ns < before_ns).map_err(MapError::IoError)?;
         for (key, _) in idle {
             let taken = self.all_open.take(&key).map_err(MapError::IoError)?;
             // A connection came in between.

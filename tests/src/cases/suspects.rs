@@ -37,7 +37,8 @@ fn services() -> Vec<Case> {
         row("another address of a proven /64", v6(), Pass, Admitted, SMTP)
             .given(|world| suspect(world).proven("2001:db8:7::99")),
         row("a trusted network", v4(), Pass, Trusted, SMTP).given(|world| suspect(world).trust("192.0.2.0/24")),
-        row("an allowed network", v4(), Challenge, Challenged, SMTP).given(|world| suspect(world).allow("192.0.2.0/24")),
+        row("an allowed network", v4(), Challenge, Challenged, SMTP)
+            .given(|world| suspect(world).allow("192.0.2.0/24")),
         row("a blocked network", v4(), Drop, Blocked, SMTP).given(|world| suspect(world).block("192.0.2.0/24")),
         row("another service", v4().to_port(143), Pass, Admitted, Some("imap")).given(suspect),
         row("a packet of an open connection", v4().flags(ACK), Pass, Established, SMTP).given(suspect),

@@ -471,9 +471,11 @@ impl Plan {
         let index = id.index() as u32;
         let region = |level: usize| FIRST_CELL + (index * 4 + level as u32) * REGION;
         let limit = |level: usize| self.limits[level].map_or(Limit::NONE, |rate| rate.limit(region(level), REGION));
-        let whole = self.whole.map_or(Limit::NONE, |rate| self.whole_limit(rate, suspicion::cell_of(id, suspicion::WHOLE)));
+        let whole =
+            self.whole.map_or(Limit::NONE, |rate| self.whole_limit(rate, suspicion::cell_of(id, suspicion::WHOLE)));
         let masks = [96 + self.prefixes[0], 96 + self.prefixes[1], self.prefixes[2], self.prefixes[3]];
-        let mut service = Service::new(self.name, std::array::from_fn(limit), whole, self.batch_mask, masks.map(Address::mask));
+        let mut service =
+            Service::new(self.name, std::array::from_fn(limit), whole, self.batch_mask, masks.map(Address::mask));
         service.half_open = suspicion::half_open_limit(id, BACKLOG);
         service.retry = self.retry.limit(suspicion::retries_cell(id), 1);
         service.connections = self.connections;

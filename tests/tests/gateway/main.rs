@@ -11,6 +11,7 @@ mod flood;
 mod gap;
 mod lists;
 mod profiles;
+mod proof;
 mod records;
 mod refusals;
 mod scans;

@@ -9,7 +9,8 @@ use std::{
 };
 
 use ratelimit_common::{
-    Address, Cells, ClassId, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide, limiter::ATTEMPTS,
+    Address, Cells, ClassId, Entry, Moment, Reason, Secret, ServiceId, Set, SliceFrame, Tables, decide,
+    limiter::ATTEMPTS,
 };
 use ratelimit_tests::{
     packet::{SynPacket, mutate::Random},

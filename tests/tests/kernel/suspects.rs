@@ -90,8 +90,12 @@ fn a_challenge_is_a_valid_answer_to_its_syn_and_keeps_the_tags() -> Result<()> {
         assert_eq!((tcp.source_port(), tcp.destination_port()), (syn.destination_port(), syn.source_port()));
         assert_ne!(tcp.acknowledgment_number(), syn.sequence_number().wrapping_add(1));
         let checksum = match answered.net.context("no IP header")? {
-            etherparse::NetSlice::Ipv4(ip) => tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination())?,
-            etherparse::NetSlice::Ipv6(ip) => tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination())?,
+            etherparse::NetSlice::Ipv4(ip) => {
+                tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination())?
+            }
+            etherparse::NetSlice::Ipv6(ip) => {
+                tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination())?
+            }
             other => anyhow::bail!("{other:?}"),
         };
         assert_eq!(tcp.checksum(), checksum);
