@@ -11,7 +11,8 @@ use ratelimit_tests::clients::Conversation;
 use ratelimit_tests::controller::{Controller, Options};
 use ratelimit_tests::flood::{Flood, Pattern};
 use ratelimit_tests::gateway::{
-    Counters, GATEWAY_V4, GATEWAY_V6, LAN, OUT, Wire, client, eventually, frames_received, gateway_for, ip, octets,
+    Counters, GATEWAY_V4, GATEWAY_V6, LAN, OUT, Wire, client, eventually, frames_received, gateway_for, ip, is_long,
+    octets,
 };
 use ratelimit_tests::load::{Load, Tally};
 use ratelimit_tests::netns::{End, Namespace, veth};
@@ -38,6 +39,7 @@ const WAN: &str = "wan0";
 const FAR: &str = "far0";
 /// Of the interface below the gateway's, where that is a macvlan.
 const BELOW: &str = "below0";
+const HOUR: Duration = Duration::from_secs(3_600);
 const SOON: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_millis(50);
 
@@ -63,11 +65,18 @@ impl Far {
         Ok(Self { answers: Receiver::count(namespace.path(), FAR)?, namespace, macs })
     }
 
-    /// SYNs to smtp.
+    /// SYNs to smtp, as many as one processor makes and receives.
     fn syns(&self, pattern: Pattern) -> Result<Flood> {
         let [to, from] = self.macs;
         let template = Syn::new(ip("192.0.2.9"), GATEWAY_V4.into(), SMTP).macs(from, to).build()?;
-        Ok(Flood::new(self.namespace.path(), FAR).template(template).sources(pattern))
+        let rate = if is_long() { 2_000_000 } else { 1_100_000 };
+        let flood = Flood::new(self.namespace.path(), FAR).template(template).sources(pattern);
+        Ok(flood.rate(Some(rate)).limit(u64::MAX, HOUR))
+    }
+
+    /// Answers that the flood got.
+    fn answers(&self) -> Result<u64> {
+        Ok(self.answers.counts()?.tcp_v4)
     }
 
     /// Copies of a packet.
@@ -76,7 +85,7 @@ impl Far {
         for (octet, wanted) in template.iter_mut().zip(self.macs.as_flattened()) {
             *octet = *wanted;
         }
-        Flood::new(self.namespace.path(), FAR).template(template).sources(pattern)
+        Flood::new(self.namespace.path(), FAR).template(template).sources(pattern).limit(u64::MAX, HOUR)
     }
 }
 
@@ -104,7 +113,7 @@ struct Field {
     // Dropped in this order: what works inside the namespaces before them.
     controller: Option<Controller>,
     /// Without a program a veth end receives nothing that its peer sends with XDP_TX.
-    passes: Vec<Receiver>,
+    _passes: Vec<Receiver>,
     far: Far,
     wire: Wire,
 }
@@ -128,7 +137,7 @@ impl Field {
         let status = controller.status()?;
         let lan = status.interfaces.iter().find(|interface| interface.name == LAN).context("nothing is attached")?;
         ensure!(lan.attached.as_deref() == Some(attached.label()), "{attached:?}: {lan:?}");
-        Ok(Self { controller: Some(controller), passes, far, wire })
+        Ok(Self { controller: Some(controller), _passes: passes, far, wire })
     }
 
     /// The same without us, to compare with.
@@ -140,7 +149,7 @@ impl Field {
             Receiver::pass(wire.gateway.path(), LAN)?,
             Receiver::pass(wire.gateway.path(), WAN)?,
         ];
-        Ok(Self { controller: None, passes, far, wire })
+        Ok(Self { controller: None, _passes: passes, far, wire })
     }
 
     fn controller(&self) -> Result<&Controller> {

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::Reason;
-use ratelimit_tests::flood::{Flood, Pattern};
+use ratelimit_tests::flood::{Flood, Pattern, RunningFlood};
 use ratelimit_tests::gateway::{GATEWAY_V4, Listener, gateway_for, ip, is_long, net};
 use ratelimit_tests::load::{Load, Running};
 use ratelimit_user::config::Config;
 use ratelimit_user::machine::Machine;
 use serde_json::{Value, json};
 
-use super::{BANNER, Field, SMTP, SOON, connecting, ensure_nearly_all, honest, report};
+use super::{BANNER, Field, HOUR, NAP, SMTP, SOON, connecting, ensure_nearly_all, honest, report};
 
 const MAIL_SERVER: &str = "10.40.7.9";
 const ITS_NETWORK: &str = "10.40.7.0/24";
@@ -25,7 +25,6 @@ const CONNECTIONS_PER_S: f64 = 5.0;
 /// More than the burst of a network, so that limits are used up from the start.
 const PRELUDE: u64 = 4_000;
 const PRELUDE_PER_S: u64 = 20_000;
-const HOUR: Duration = Duration::from_secs(3_600);
 const ALLOWED: &str = "10.60.0.0/16";
 /// Each of its addresses belongs to the outside, whose kernel answers what it has not asked for.
 const ALIVE: &str = "10.77.0.0/16";
@@ -97,14 +96,15 @@ fn whatever_forged_syns_claim_nobody_is_banned_or_proven_by_them() -> Result<()>
     field.prove(&known)?;
     let before = field.counters()?;
     let flood = field.far.syns(Pattern::random(claimed.iter().map(|network| net(network))))?;
-    let outcome = amid(&field, flood.limit(packets, HOUR), &known)?;
+    let (outcome, arrived) = (amid(&field, flood, |_| Ok(field.arrived()? >= packets), &known)?, field.arrived()?);
     let moved = field.counters()?.since(&before);
     report(
         "forged in the name of whom the gateway depends on",
-        &json!({ "claimed": claimed, "forged": outcome.packets, "honest": outcome.honest, "newcomers": outcome.newcomers,
+        &json!({ "claimed": claimed, "forged": outcome.packets, "arrived": arrived, "honest": outcome.honest, "newcomers": outcome.newcomers,
             "challenged": moved.of(Reason::Challenged), "over_budget": moved.of(Reason::ChallengeRate) }),
     );
-    ensure!(outcome.packets >= packets, "{} packets", outcome.packets);
+    let judged = moved.connections("smtp");
+    ensure!(judged.passed + judged.dropped >= packets, "{arrived} frames came in\n{moved}");
     Ok(())
 }
 
@@ -116,7 +116,12 @@ struct Outcome {
 
 /// A flood, and meanwhile connections of those that are known and of those that are not. Nobody is banned, and nobody proven
 /// but who connects.
-fn amid(field: &Field, flood: Flood, known: &[IpAddr]) -> Result<Outcome> {
+fn amid(
+    field: &Field,
+    flood: Flood,
+    is_over: impl Fn(&RunningFlood) -> Result<bool>,
+    known: &[IpAddr],
+) -> Result<Outcome> {
     let before = field.proof()?;
     let flood = flood.start()?;
     thread::sleep(Duration::from_millis(500));
@@ -128,9 +133,10 @@ fn amid(field: &Field, flood: Flood, known: &[IpAddr]) -> Result<Outcome> {
         connecting(known.to_vec(), GATEWAY_V4.into(), 10.0, SOON).start(&field.wire.outside)?,
         connecting(strangers(20_000), GATEWAY_V4.into(), 10.0, SOON).start(&field.wire.outside)?,
     ];
-    while !flood.is_finished() {
-        thread::sleep(Duration::from_millis(20));
+    while !is_over(&flood)? {
+        thread::sleep(NAP);
     }
+    flood.stop();
     let [honest_tally, new_tally] = loads.map(Running::stop);
     let packets = flood.join()?.packets;
     let after = field.proof()?;
@@ -159,7 +165,7 @@ fn forged_syns_in_the_name_of_live_addresses_prove_nobody() -> Result<()> {
         let flood = field.wire.flood(SMTP, Pattern::random([net(ALIVE)]), GATEWAY_V4.into())?;
         let flood = flood.rate(Some(per_second)).limit(u64::MAX, Duration::from_secs(seconds));
         let flood = if doubled { flood.doubled(Duration::from_secs(1)) } else { flood };
-        let outcome = amid(&field, flood, &known)?;
+        let outcome = amid(&field, flood, |flood| Ok(flood.is_finished()), &known)?;
         let moved = field.counters()?.since(&before);
         report(
             "forged in the name of a network that answers",

@@ -11,9 +11,8 @@ use ratelimit_tests::queue::{Deliveries, MailQueue};
 use ratelimit_tests::servers::{Extra, MailServer};
 use serde_json::json;
 
-use super::{Field, SMTP, report};
+use super::{Field, HOUR, SMTP, report};
 
-const HOUR: Duration = Duration::from_secs(3_600);
 const LATE: Duration = Duration::from_secs(30);
 /// A relay that is known to send so much. Forged SYNs are a hundred times more.
 const RELAY: &str = "[services.smtp]\nsource = { rate = \"50/s\", burst = 500 }\n";

@@ -23,7 +23,6 @@ const RATE: u64 = 1_000_000;
 /// One that the bare kernel keeps up with too.
 const RATE_TO_COMPARE: u64 = 200_000;
 const TIMEOUT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3_600);
 const SOURCES: [[&str; 2]; 2] = [["10.41.1.7", "10.41.2.7"], ["2001:db8:1:1::7", "2001:db8:1:2::7"]];
 
 fn flood(field: &Field, forged: Forged, port: u16) -> Flood {
@@ -66,7 +65,7 @@ fn floods_of_strays_are_dropped_and_harm_no_conversation() -> Result<()> {
     let count = if is_long() { 450 } else { 30 };
     for forged in Forged::ALL {
         let (before, resets) = (field.counters()?, field.wire.gateway.counter("Tcp", "OutRsts")?);
-        let running = flood(&field, forged, SMTP).rate(Some(RATE)).limit(u64::MAX, HOUR).start()?;
+        let running = flood(&field, forged, SMTP).rate(Some(RATE)).start()?;
         thread::sleep(Duration::from_millis(500));
         let arrived = field.arrived()?;
         let tally = messages(&field, count)?;
@@ -97,7 +96,7 @@ fn the_end_of_a_handshake_by_cookie_is_no_stray() -> Result<()> {
     let gateway = &field.wire.gateway;
     gateway.sysctl("net.ipv4.tcp_syncookies", "2")?;
     let _server = MailServer::start(gateway, &Extra::default())?;
-    let _flood = flood(&field, Forged::Ack, SMTP).rate(Some(RATE / 5)).limit(u64::MAX, HOUR).start()?;
+    let _flood = flood(&field, Forged::Ack, SMTP).rate(Some(RATE / 5)).start()?;
     await_strays(&field)?;
     let (received, before) = (gateway.counter("TcpExt", "SyncookiesRecv")?, field.counters()?);
     let tally = messages(&field, 20)?;
@@ -117,7 +116,7 @@ fn what_is_for_a_closed_port_is_no_stray() -> Result<()> {
     let field = Field::guarded("")?;
     let gateway = &field.wire.gateway;
     let _server = MailServer::start(gateway, &Extra::default())?;
-    let strays = flood(&field, Forged::Ack, SMTP).rate(Some(RATE / 10)).limit(u64::MAX, HOUR).start()?;
+    let strays = flood(&field, Forged::Ack, SMTP).rate(Some(RATE / 10)).start()?;
     await_strays(&field)?;
     let before = field.counters()?;
     let closed = flood(&field, Forged::Data, SIEVE).rate(Some(PACKETS)).limit(PACKETS, SOON).start()?.join()?;
@@ -141,7 +140,7 @@ fn received_for() -> Result<u64> {
 
 /// Ticks for a million packets that came in.
 fn cost(field: &Field, forged: Forged) -> Result<f64> {
-    let flood = flood(field, forged, SMTP).rate(Some(RATE_TO_COMPARE)).limit(u64::MAX, HOUR).start()?;
+    let flood = flood(field, forged, SMTP).rate(Some(RATE_TO_COMPARE)).start()?;
     // With a gate, strays are being looked for by then.
     thread::sleep(Duration::from_secs(1));
     let (ticks, arrived) = (received_for()?, field.arrived()?);
