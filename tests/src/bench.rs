@@ -70,12 +70,17 @@ impl Bench {
         for scenario in scenarios {
             // Its own, and right before: the harness draws more for IPv6, and the machine is not equally fast all the time.
             let sources = scenario.sources;
-            let empty = self.harness.compare(Comparison::Empty, &scenario.frame, sources, self.packets)?;
+            let (frames, packets) = (scenario.frames, self.packets);
+            let empty = self.harness.compare_with(frames, Comparison::Empty, &scenario.frame, sources, packets)?;
             let cost = match scenario.program {
-                Program::Comparison(with) => self.harness.compare(with, &scenario.frame, sources, self.packets)?,
+                Program::Comparison(with) => {
+                    self.harness.compare_with(frames, with, &scenario.frame, sources, packets)?
+                }
                 Program::Gate(setup) => {
-                    let program = self.subject(setup)?.program()?.try_clone()?;
-                    self.harness.measure(&program, &scenario.frame, sources, self.packets)?
+                    let subject = self.subject(setup)?;
+                    subject.press()?;
+                    let program = subject.program()?.try_clone()?;
+                    self.harness.measure_with(frames, &program, &scenario.frame, sources, packets)?
                 }
             };
             if let Some(expected) = scenario.action {

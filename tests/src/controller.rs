@@ -45,6 +45,16 @@ impl Options {
     }
 }
 
+/// Nobody is asked to prove himself: limits count SYNs.
+pub const COUNTING_SYNS: &str = "[proof]\nchallenge = \"off\"\n";
+
+impl Options {
+    /// Enforces the built-in limits by the count of SYNs alone.
+    pub fn counting_syns<I: AsRef<str>>(interfaces: impl IntoIterator<Item = I>) -> Self {
+        Self { config: Some(COUNTING_SYNS.to_owned()), ..Self::enforce(interfaces) }
+    }
+}
+
 /// Dropping it kills the process and removes its pins, and with them the filter.
 #[derive(Debug)]
 pub struct Controller {

@@ -67,8 +67,27 @@ impl From<IpNet> for Sources {
 #[derive(Debug)]
 pub struct Harness {
     ebpf: Ebpf,
-    _parking: Parking,
+    _parking: [Parking; 2],
 }
+
+/// Whether the frame is as it was before each run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    Same,
+    /// Written anew each time, for programs that change it but not its length: a SYN without options.
+    Restored,
+}
+
+impl Frames {
+    const fn harness(self) -> &'static str {
+        match self {
+            Self::Same => "harness",
+            Self::Restored => "restoring_harness",
+        }
+    }
+}
+
+const TEMPLATE_BYTES: usize = 80;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
@@ -81,12 +100,15 @@ pub struct Cost {
 impl Harness {
     pub fn new() -> Result<Self> {
         let mut ebpf = objects::load_lab_sized(&[("SOURCES", LRU_SOURCES), ("SAMPLES", SAMPLES)])?;
-        for name in ["harness"].into_iter().chain(Comparison::ALL.map(Comparison::label)) {
+        for name in ["harness", "restoring_harness"].into_iter().chain(Comparison::ALL.map(Comparison::label)) {
             let program: &mut Xdp = ebpf.program_mut(name).context("not in the lab's object")?.try_into()?;
             program.load()?;
         }
-        let harness: &mut Xdp = ebpf.program_mut("harness").context("not in the lab's object")?.try_into()?;
-        let parking = Parking::of(harness)?;
+        let mut park = |name| -> Result<Parking> {
+            let harness: &mut Xdp = ebpf.program_mut(name).context("not in the lab's object")?.try_into()?;
+            Parking::of(harness)
+        };
+        let parking = [park("harness")?, park("restoring_harness")?];
         Ok(Self { ebpf, _parking: parking })
     }
 
@@ -103,9 +125,20 @@ impl Harness {
         sources: impl Into<Sources>,
         packets: u32,
     ) -> Result<Cost> {
+        self.compare_with(Frames::Same, with, frame, sources, packets)
+    }
+
+    pub fn compare_with(
+        &mut self,
+        frames: Frames,
+        with: Comparison,
+        frame: &[u8],
+        sources: impl Into<Sources>,
+        packets: u32,
+    ) -> Result<Cost> {
         let program: &Xdp = self.ebpf.program(with.label()).context("not in the lab's object")?.try_into()?;
         let program = program.fd()?.try_clone()?;
-        self.measure(&program, frame, sources, packets)
+        self.measure_with(frames, &program, frame, sources, packets)
     }
 
     /// Judges `packets` copies of a frame, each from another one of `sources`.
@@ -116,13 +149,31 @@ impl Harness {
         sources: impl Into<Sources>,
         packets: u32,
     ) -> Result<Cost> {
+        self.measure_with(Frames::Same, program, frame, sources, packets)
+    }
+
+    pub fn measure_with(
+        &mut self,
+        frames: Frames,
+        program: &ProgramFd,
+        frame: &[u8],
+        sources: impl Into<Sources>,
+        packets: u32,
+    ) -> Result<Cost> {
+        let mut template = [0u8; TEMPLATE_BYTES];
+        for (to, from) in template.iter_mut().zip(frame) {
+            *to = *from;
+        }
+        let mut map: Array<_, [u64; TEMPLATE_BYTES / 8]> =
+            self.ebpf.map_mut("TEMPLATE").context("not in the lab's object")?.try_into()?;
+        map.set(0, bytemuck::cast::<_, [u64; TEMPLATE_BYTES / 8]>(template), 0)?;
         let drawing = drawing(frame, sources.into())?;
         let mut map: Array<_, Drawing> = self.ebpf.map_mut("DRAWING").context("not in the lab's object")?.try_into()?;
         map.set(0, drawing, 0)?;
         let mut subject: ProgramArray<_> =
             self.ebpf.map_mut("SUBJECT").context("not in the lab's object")?.try_into()?;
         subject.set(0, program, 0).context("only an XDP program without multi-buffer support can be measured")?;
-        let harness: &Xdp = self.ebpf.program("harness").context("not in the lab's object")?.try_into()?;
+        let harness: &Xdp = self.ebpf.program(frames.harness()).context("not in the lab's object")?.try_into()?;
         let start = processor_time()?;
         let result =
             harness.test_run(TestRunOptions { data_in: Some(frame), repeat: packets, ..TestRunOptions::default() })?;

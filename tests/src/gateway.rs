@@ -204,6 +204,11 @@ impl Site {
         Self::start(1500, &Options::enforce([LAN]))
     }
 
+    /// The same by the count of SYNs alone.
+    pub fn counting_syns() -> Result<Self> {
+        Self::start(1500, &Options::counting_syns([LAN]))
+    }
+
     pub fn start(mtu: u32, options: &Options) -> Result<Self> {
         let wire = Wire::new(mtu)?;
         Ok(Self { controller: Controller::start(&wire.gateway, options)?, wire })

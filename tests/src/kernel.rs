@@ -32,7 +32,7 @@ use crate::{objects, tables::World};
 
 mod cells;
 
-use cells::Cells;
+pub(crate) use cells::Cells;
 
 /// Shorter ones are refused by the kernel's test run, before any program sees them.
 pub const SHORTEST_FRAME: usize = 14;

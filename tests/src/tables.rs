@@ -20,6 +20,9 @@ pub use world::World;
 /// What the clock shows at first: a second after the base of the cells, as in a gate just started.
 pub const START_NS: u64 = 1_000_000_000;
 
+/// As many challenges as this time allows may be sent at once.
+const CHALLENGES_NS: u64 = 20_000_000;
+
 /// The state of one gate. Shared between threads it is one gate on several processors, except that they count
 /// admitted connections together.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct HostTables {
     now_ns: AtomicU64,
     cells: Vec<AtomicU32>,
     admitted: [AtomicU32; SERVICES],
+    /// Until when the challenges are used up.
+    challenges_spent_ns: AtomicU64,
     world: World,
     completed: Mutex<HashMap<u32, u32>>,
     slots: Mutex<HashMap<u32, Slot>>,
@@ -58,6 +63,7 @@ impl HostTables {
             now_ns: AtomicU64::new(base_ns + START_NS),
             cells: (0..world.cells()).map(|_| AtomicU32::new(0)).collect(),
             admitted: std::array::from_fn(|_| AtomicU32::new(0)),
+            challenges_spent_ns: AtomicU64::new(0),
             world: world.clone(),
             completed: Mutex::default(),
             slots: Mutex::default(),
@@ -184,6 +190,16 @@ impl Tables for HostTables {
 
     fn put_slot(&self, place: u32, slot: Slot) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(place, slot);
+    }
+
+    fn spend_challenge(&self) -> bool {
+        let now = self.now().0;
+        let start = self.challenges_spent_ns.load(Ordering::Relaxed).max(now);
+        let has_room = start - now <= CHALLENGES_NS;
+        if has_room {
+            self.challenges_spent_ns.store(start + self.set.challenge_interval_ns, Ordering::Relaxed);
+        }
+        has_room
     }
 
     fn count_admitted(&self, service: ServiceId) -> u32 {

@@ -59,7 +59,7 @@ fn services(record: &Record, layout: &Layout) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bans::By, config::Config};
+    use crate::{bans::Ground, config::Config};
     use proptest::prelude::*;
 
     const SECOND: u64 = 1_000_000_000;

@@ -148,6 +148,9 @@ impl Plane {
         }
         if attached.is_err() && kept.is_none() {
             remove_unused(pins, number).map_err(|source| at(pins.root(), source))?;
+            if before.is_none() {
+                pins.remove_watch().map_err(|source| at(&pins.watch(), source))?;
+            }
         }
         let attached = attached?;
         // After the gates, so that a plane that cannot be attached changes nothing here either.

@@ -22,9 +22,17 @@ static DRAWING: Array<Drawing, 1> = Array::new();
 /// The program under test.
 #[btf_map]
 static SUBJECT: ProgramArray<1> = ProgramArray::new();
+/// The beginning of the frame, for programs that change it.
+#[btf_map]
+static TEMPLATE: Array<[u64; TEMPLATE_WORDS], 1> = Array::new();
 /// When each source will have used up nothing, in nanoseconds.
 #[btf_map]
 static SOURCES: LruHashMap<Address, u64, { 1 << 20 }> = LruHashMap::new();
+
+const TEMPLATE_WORDS: usize = 10;
+/// Of a SYN without options, whose answers are as long.
+const V4_FRAME: usize = 54;
+const V6_FRAME: usize = 74;
 
 /// 300 a minute.
 const INCREMENT_NS: u64 = 200_000_000;
@@ -41,6 +49,47 @@ pub fn harness(ctx: XdpContext) -> u32 {
         unsafe { SUBJECT.tail_call(&ctx, 0) };
     }
     xdp_action::XDP_ABORTED
+}
+
+/// The same for a program that changes the frame: it is written anew before each run.
+#[xdp]
+pub fn restoring_harness(ctx: XdpContext) -> u32 {
+    if restore(&ctx).is_some() && write_source(&ctx).is_some() {
+        // SAFETY: nothing here has a destructor that would be skipped.
+        unsafe { SUBJECT.tail_call(&ctx, 0) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+#[inline(always)]
+fn restore(ctx: &XdpContext) -> Option<()> {
+    let words = TEMPLATE.get(0)?;
+    let start = ctx.data();
+    match DRAWING.get(0)?.family {
+        4 => restore_words::<{ V4_FRAME / 8 }, { V4_FRAME % 8 }>(ctx, start, words),
+        _ => restore_words::<{ V6_FRAME / 8 }, { V6_FRAME % 8 }>(ctx, start, words),
+    }
+}
+
+#[inline(always)]
+fn restore_words<const WORDS: usize, const REST: usize>(
+    ctx: &XdpContext,
+    start: usize,
+    words: &[u64; TEMPLATE_WORDS],
+) -> Option<()> {
+    if start + WORDS * 8 + REST > ctx.data_end() {
+        return None;
+    }
+    for index in 0..WORDS {
+        // SAFETY: the word lies between the start and the end of the packet, which is nobody else's.
+        unsafe { (start as *mut u64).add(index).write_unaligned(words[index]) };
+    }
+    let rest = words[WORDS].to_ne_bytes();
+    for index in 0..REST {
+        // SAFETY: as above.
+        unsafe { ((start + WORDS * 8) as *mut u8).add(index).write(rest[index]) };
+    }
+    Some(())
 }
 
 /// The cost of the harness alone.

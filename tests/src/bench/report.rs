@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::Options;
 use super::judgement::{Judgement, Spread};
-use super::scenario::{ESTABLISHED, LRU, ONE, OVER, PARSE, RANDOM, SYN, Scenario, WITHIN};
+use super::scenario::{
+    CHALLENGED, CHALLENGED_OVER, ESTABLISHED, LRU, ONE, OVER, PARSE, RANDOM, SYN, Scenario, WITHIN, WITHIN_PROVING,
+};
 use super::subject::MapSize;
 
 const CELLS_BYTES: u64 = 32 * 1024 * 1024;
@@ -71,6 +73,10 @@ impl Report {
             judge("SYN of one source, within its limit / bare parse", ns(WITHIN, ONE) / parse, 14.0, "times"),
             judge("SYN of random sources / LRU_HASH", ns(SYN, RANDOM) / ns(LRU, RANDOM), 0.5, "times"),
             judge("established packet to a mail port", ns(ESTABLISHED, ONE), 30.0, "ns"),
+            judge("challenged SYN, its source over its limit", ns(CHALLENGED_OVER, ONE), 120.0, "ns"),
+            judge("challenged SYN of one source", ns(CHALLENGED, ONE), 120.0, "ns"),
+            judge("challenged SYN of random sources", ns(CHALLENGED, RANDOM), 120.0, "ns"),
+            judge("what proof costs a SYN outside suspicion", ns(WITHIN_PROVING, ONE) - ns(WITHIN, ONE), 10.0, "ns"),
         ]
     }
 

@@ -4,11 +4,12 @@ use ipnet::IpNet;
 use ratelimit_common::Family;
 
 use super::subject::{BLOCKED_V4, BLOCKED_V6, Setup};
-use crate::cost::Comparison;
+use crate::cost::{Comparison, Frames};
 use crate::packet::{ACK, SynPacket};
 
 const DROP: Option<u32> = Some(1);
 const PASS: Option<u32> = Some(2);
+const TX: Option<u32> = Some(3);
 /// Differs from packet to packet.
 const ANY: Option<u32> = None;
 
@@ -27,6 +28,7 @@ pub(super) struct Scenario {
     pub sources: IpNet,
     pub program: Program,
     pub frame: Vec<u8>,
+    pub frames: Frames,
     /// What the last packet must have been answered with.
     pub action: Option<u32>,
 }
@@ -35,6 +37,10 @@ pub(super) const PARSE: &str = "bare parse";
 pub(super) const LRU: &str = "LRU_HASH, one GCRA cell";
 pub(super) const OVER: &str = "SYN, source over its limit";
 pub(super) const WITHIN: &str = "SYN, source within its limit";
+/// The same where handshakes are watched and suspects are challenged.
+pub(super) const WITHIN_PROVING: &str = "SYN, within its limit, proof on";
+pub(super) const CHALLENGED: &str = "SYN, challenged, service suspect";
+pub(super) const CHALLENGED_OVER: &str = "SYN, challenged, over its limit";
 pub(super) const SYN: &str = "SYN";
 pub(super) const ESTABLISHED: &str = "established";
 
@@ -76,8 +82,13 @@ impl Sources {
             |name, program, packet: &SynPacket, action| self.scenario(name, ONE, self.one, program, packet, action);
         let random = |name, program| self.scenario(name, RANDOM, self.random, program, syn, ANY);
         let [parse, lru] = [Comparison::ParseDrop, Comparison::LruGcra].map(Program::Comparison);
-        let [default, wide, listed, quiet] =
-            [Setup::Default, Setup::Wide, Setup::Listed, Setup::Quiet].map(Program::Gate);
+        let [default, plain, wide, proving, suspect, listed, quiet] = Setup::ALL.map(Program::Gate);
+        // No longer than the answer to it, so that its frame can be used again.
+        let short = syn.clone().tcp_options(&[]);
+        let asked = |name, sources_label, sources, program| Scenario {
+            frames: Frames::Restored,
+            ..self.scenario(name, sources_label, sources, program, &short, TX)
+        };
         vec![
             one(PARSE, parse, syn, DROP),
             random(PARSE, parse),
@@ -85,13 +96,17 @@ impl Sources {
             self.scenario(LRU, "1,024", self.thousand, lru, syn, ANY),
             self.scenario(LRU, "1M", self.million, lru, syn, ANY),
             random(LRU, lru),
-            one(OVER, default, syn, DROP),
+            one(OVER, plain, syn, DROP),
             one("SYN, over its limit, no events", quiet, syn, DROP),
             one("SYN, over its limit, 1,200 entries", listed, syn, DROP),
             one(WITHIN, wide, syn, PASS),
-            self.scenario(SYN, "1,024", self.thousand, default, syn, ANY),
-            self.scenario(SYN, "1M", self.million, default, syn, ANY),
-            random(SYN, default),
+            one(WITHIN_PROVING, proving, syn, PASS),
+            asked(CHALLENGED_OVER, ONE, self.one, default),
+            asked(CHALLENGED, ONE, self.one, suspect),
+            asked(CHALLENGED, RANDOM, self.random, suspect),
+            self.scenario(SYN, "1,024", self.thousand, plain, syn, ANY),
+            self.scenario(SYN, "1M", self.million, plain, syn, ANY),
+            random(SYN, plain),
             random("SYN, 1,200 entries", listed),
             self.scenario("SYN, blocked", ONE, self.blocked, listed, syn, DROP),
             one(ESTABLISHED, default, &established, PASS),
@@ -109,6 +124,7 @@ impl Sources {
         packet: &SynPacket,
         action: Option<u32>,
     ) -> Scenario {
-        Scenario { name, family: self.family, sources_label, sources, program, frame: packet.build(), action }
+        let (family, frames) = (self.family, Frames::Same);
+        Scenario { name, family, sources_label, sources, program, frame: packet.build(), frames, action }
     }
 }

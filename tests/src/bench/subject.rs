@@ -4,20 +4,25 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use anyhow::{Context, Result};
-use aya::maps::{Array, MapInfo};
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, Map, MapInfo};
 use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use ratelimit_common::{Secret, Set};
+use ratelimit_common::map::CELLS_PER_LINE;
+use ratelimit_common::suspicion::{note_completes, suspect};
+use ratelimit_common::{Moment, SERVICES, Secret, ServiceId, Set};
 use ratelimit_user::compile::{Compiled, compile};
-use ratelimit_user::config::{Burst, Config, Entry, EntryKind, Limit, Mode, Network, Period, Rate, Scope};
+use ratelimit_user::config::{
+    Burst, Challenge, Config, Entry, EntryKind, Limit, Mode, Network, Period, Proof, Rate, Scope,
+};
 use ratelimit_user::guard::NeverBlock;
 use ratelimit_user::layout::Layout;
 use ratelimit_user::lists::Weights;
 use ratelimit_user::machine::Machine;
 use serde::Serialize;
 
-use crate::kernel::{coarse_clock_ns, fill_lists};
+use crate::kernel::{Cells, coarse_clock_ns, fill_lists};
+use crate::packet::STATION;
 use crate::{flood, objects};
 
 /// What is blocked besides, as a single source.
@@ -30,6 +35,8 @@ const OWN: [&str; 5] = ["127.0.0.1", "::1", "198.51.100.25", "2001:db8:25::25", 
 const ENTRIES: u32 = 200;
 /// The set the gate reads until it is told otherwise.
 const SET: u32 = 0;
+/// Where a program that is run without being attached is told that its frames come from.
+const LOOPBACK: u32 = 1;
 /// Cells count from this long before the start, as in a gate just started.
 const BASE_BEFORE_NOW_NS: u64 = 1_000_000_000;
 
@@ -37,8 +44,13 @@ const BASE_BEFORE_NOW_NS: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Setup {
     Default,
-    /// With limits that no run reaches.
+    /// Without challenges: what is over its limit is dropped.
+    Plain,
+    /// With limits that no run reaches, without challenges and with them.
     Wide,
+    WideProving,
+    /// With a service that is suspect.
+    Suspect,
     /// With 1,200 networks in trust, allow and block.
     Listed,
     /// Without events.
@@ -46,13 +58,21 @@ pub(super) enum Setup {
 }
 
 impl Setup {
-    pub(super) const ALL: [Self; 4] = [Self::Default, Self::Wide, Self::Listed, Self::Quiet];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Default, Self::Plain, Self::Wide, Self::WideProving, Self::Suspect, Self::Listed, Self::Quiet];
 
     fn config(self) -> Result<Config> {
         let mut config = Config { mode: Mode::Enforce, ..Config::default() };
+        let challenge = match self {
+            Self::Default | Self::WideProving | Self::Suspect => Challenge::Reset,
+            Self::Plain | Self::Wide | Self::Listed | Self::Quiet => Challenge::Off,
+        };
+        // More than any run sends.
+        let challenge_rate = Rate::new(200_000_000, Period::Second).context("a rate")?;
+        config.proof = Proof { challenge, challenge_rate, ..config.proof };
         match self {
-            Self::Default => {}
-            Self::Wide => widen(&mut config)?,
+            Self::Default | Self::Plain | Self::Suspect => {}
+            Self::Wide | Self::WideProving => widen(&mut config)?,
             Self::Listed => list(&mut config)?,
             Self::Quiet => config.events_per_second = 0,
         }
@@ -64,6 +84,10 @@ impl Setup {
 #[derive(Debug)]
 pub(super) struct Subject {
     ebpf: Ebpf,
+    setup: Setup,
+    base_ns: u64,
+    /// Those of the services as a whole.
+    cells: Cells,
 }
 
 impl Subject {
@@ -79,10 +103,27 @@ impl Subject {
             .map_max_entries("CELLS", layout.lines)
             .load(objects::gate()?)
             .context("cannot load the gate's BPF object")?;
-        fill(&mut ebpf, compiled)?;
+        let base_ns = fill(&mut ebpf, compiled)?;
         let xdp: &mut Xdp = ebpf.program_mut("gate").context("the object has no gate")?.try_into()?;
         xdp.load().context("the kernel refuses the gate")?;
-        Ok(Self { ebpf })
+        let cells = match ebpf.map("CELLS").context("no map CELLS")? {
+            Map::Array(map) => Cells::of(map, SERVICES * CELLS_PER_LINE)?,
+            other => bail!("the cells are {other:?}"),
+        };
+        Ok(Self { ebpf, setup, base_ns, cells })
+    }
+
+    /// Makes every service suspect again, where that is measured: suspicion ends by itself.
+    pub(super) fn press(&self) -> Result<()> {
+        if self.setup != Setup::Suspect {
+            return Ok(());
+        }
+        let now = Moment(coarse_clock_ns()?).ticks_since(self.base_ns);
+        for id in (0..SERVICES).filter_map(ServiceId::new) {
+            note_completes(&self.cells, id);
+            suspect(&self.cells, id, now);
+        }
+        Ok(())
     }
 
     pub(super) fn program(&self) -> Result<&ProgramFd> {
@@ -123,17 +164,22 @@ impl MapSize {
     }
 }
 
-fn fill(ebpf: &mut Ebpf, compiled: Compiled) -> Result<()> {
+/// Returns from when on the cells count.
+fn fill(ebpf: &mut Ebpf, compiled: Compiled) -> Result<u64> {
     const BYTES: usize = size_of::<Set>();
     let Compiled { mut set, table } = compiled;
     set.generation = 1;
+    // What a program that is run without being attached is told.
+    set.put_stations([(LOOPBACK, STATION)]);
     let mut sets: Array<_, [u8; BYTES]> = ebpf.map_mut("SETS").context("no map SETS")?.try_into()?;
     sets.set(SET, <&[u8; BYTES]>::try_from(bytemuck::bytes_of(&*set))?, 0)?;
-    let secret = Secret::new([flood::seed(), flood::seed()], coarse_clock_ns()?.saturating_sub(BASE_BEFORE_NOW_NS));
+    let base_ns = coarse_clock_ns()?.saturating_sub(BASE_BEFORE_NOW_NS);
+    let secret = Secret::new([flood::seed(), flood::seed()], base_ns);
     let mut secrets: Array<_, [u8; size_of::<Secret>()]> =
         ebpf.map_mut("SECRET").context("no map SECRET")?.try_into()?;
     secrets.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(secret), 0)?;
-    fill_lists(ebpf, SET, &table.context("no table")?)
+    fill_lists(ebpf, SET, &table.context("no table")?)?;
+    Ok(base_ns)
 }
 
 /// The fastest rate there is, and a burst of most of the 24 hours it may last.
@@ -141,7 +187,7 @@ fn widen(config: &mut Config) -> Result<()> {
     let rate = Rate::new(1000, Period::Second).context("a rate")?;
     let limit = Limit { rate, burst: Burst::new(80_000_000).context("a burst")? };
     for service in &mut config.services {
-        (service.source, service.network) = (vec![limit], vec![limit]);
+        (service.source, service.network, service.service) = (vec![limit], vec![limit], None);
     }
     Ok(())
 }

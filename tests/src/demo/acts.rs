@@ -26,6 +26,9 @@ const CONVERSATIONS_PER_SECOND: f64 = 4.0;
 const WORKERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For one SYN in the honest network's name, so many in anybody's.
+const EVERYBODY: usize = 7;
+
 const TICK: Duration = Duration::from_secs(1);
 /// What is on the wire when a flood ends arrives long before.
 const SETTLING: Duration = Duration::from_millis(100);
@@ -37,6 +40,8 @@ pub(super) struct Act {
     pub duration: Duration,
     /// Where a flood comes from; none in a quiet act.
     pub attackers: Vec<Ipv4Net>,
+    /// Whom a flood claims to come from, at random; none where the attackers show who they are.
+    pub forged: Vec<Ipv4Net>,
     /// Whom `ratelimit explain` is asked about while the flood goes on.
     pub asked_about: Vec<IpAddr>,
 }
@@ -45,6 +50,7 @@ pub(super) struct Act {
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub attackers: Vec<Ipv4Net>,
+    pub is_forged: bool,
     pub flood: Option<FloodReport>,
     pub change: Change,
     pub elapsed: Duration,
@@ -83,20 +89,28 @@ pub(super) fn program() -> Result<Vec<Act>> {
     let one = "198.19.0.66/32".parse::<Ipv4Net>()?;
     let several: Vec<Ipv4Net> = "198.18.0.0/22".parse::<Ipv4Net>()?.subnets(24)?.collect();
     let one_of_several = "198.18.3.7".parse()?;
-    let asked_about = [one_of_several].into_iter().chain(topology::honest_v4().first().copied()).collect();
+    let asked_about: Vec<IpAddr> = [one_of_several].into_iter().chain(topology::honest_v4().first().copied()).collect();
+    let act = |title: String, duration| Act {
+        title,
+        duration: seconds(duration),
+        attackers: Vec::new(),
+        forged: Vec::new(),
+        asked_about: Vec::new(),
+    };
+    let everybody: Vec<Ipv4Net> =
+        (0..EVERYBODY).map(|_| "0.0.0.0/0").chain([topology::HONEST_V4]).map(str::parse).collect::<Result<_, _>>()?;
     Ok(vec![
-        Act { title: "a quiet day".into(), duration: seconds(5), attackers: Vec::new(), asked_about: Vec::new() },
+        act("a quiet day".into(), 5),
+        Act { attackers: vec![one], ..act(format!("a flood from one source, {}", one.addr()), 10) },
         Act {
-            title: format!("a flood from one source, {}", one.addr()),
-            duration: seconds(10),
-            attackers: vec![one],
-            asked_about: Vec::new(),
+            attackers: several.clone(),
+            asked_about: asked_about.clone(),
+            ..act(format!("a flood from every address of {} networks, 198.18.0.0/22", several.len()), 15)
         },
         Act {
-            title: format!("a flood from every address of {} networks, 198.18.0.0/22", several.len()),
-            duration: seconds(15),
-            attackers: several,
+            forged: everybody,
             asked_about,
+            ..act("a forged flood: random sources, one SYN in eight in the honest network's name".into(), 15)
         },
     ])
 }
@@ -115,8 +129,8 @@ pub(super) fn play(act: &Act, topology: &Topology, screen: &mut Screen) -> Resul
     let honest = honest.stop();
     thread::sleep(SETTLING);
     let change = Reading::take(topology)?.since(&before);
-    let attackers = act.attackers.clone();
-    let outcome = Outcome { attackers, flood, change, elapsed: start.elapsed(), honest, explanations };
+    let (attackers, is_forged) = (act.attackers.clone(), !act.forged.is_empty());
+    let outcome = Outcome { attackers, is_forged, flood, change, elapsed: start.elapsed(), honest, explanations };
     report::outcome(screen, &outcome)?;
     Ok(outcome)
 }
@@ -161,13 +175,16 @@ fn explain(addresses: &[IpAddr], topology: &Topology) -> Result<Vec<Explained>> 
 }
 
 fn begin_flood(act: &Act, topology: &Topology) -> Result<Option<RunningFlood>> {
-    if act.attackers.is_empty() {
-        return Ok(None);
-    }
+    let networks = |networks: &[Ipv4Net]| networks.iter().map(|network| IpNet::V4(*network)).collect::<Vec<_>>();
+    let pattern = match (act.attackers.as_slice(), act.forged.as_slice()) {
+        ([], []) => return Ok(None),
+        (attackers, []) => Pattern::round_robin(networks(attackers)),
+        (_, forged) => Pattern::random(networks(forged)),
+    };
     let seconds = act.duration + PATIENCE;
     let flood = Flood::new(topology.attacker.path(), WIRE)
         .template(topology.syn(Ipv4Addr::UNSPECIFIED)?)
-        .sources(Pattern::round_robin(act.attackers.iter().map(|network| IpNet::V4(*network))))
+        .sources(pattern)
         .rate(Some(FLOOD_PER_SECOND))
         .limit(FLOOD_PER_SECOND * seconds.as_secs(), seconds);
     // The thread of the flood inherits the core it is started on.
@@ -273,9 +290,9 @@ impl Outcome {
         self.change.judged.saturating_sub(self.change.honest_syns)
     }
 
-    /// Packets of the flood that the gate dropped.
+    /// Packets of the flood that the gate did not let in: dropped, or answered with a challenge.
     pub fn dropped(&self) -> u64 {
-        self.change.dropped().saturating_sub(self.change.honest_drops)
+        self.change.dropped().saturating_sub(self.change.honest_drops + self.change.honest_asked)
     }
 
     /// Packets of the flood that the gate let in.

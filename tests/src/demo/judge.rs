@@ -14,6 +14,8 @@ const REQUIRED: f64 = 0.999;
 /// Of what the limits allow, how much must be let in. The rest is for the ends of a flood, whose times are measured outside
 /// the kernel.
 const DUE: f64 = 0.98;
+/// Of forged SYNs, how many may be let in.
+const MOST_FORGED: f64 = 0.001;
 /// What a coarse kernel clock may add to the time of a flood: a few ticks at 100 a second.
 const CLOCK: Duration = Duration::from_millis(50);
 
@@ -43,6 +45,7 @@ pub(super) fn judge(played: &Played) -> Vec<Finding> {
         harmless(outcomes),
         excess(outcomes),
         within_limits(outcomes),
+        forged(outcomes),
         books(outcomes),
     ]
 }
@@ -57,7 +60,8 @@ pub(super) fn balance(outcomes: &[Outcome]) -> Balance {
 }
 
 fn balance_of(outcome: &Outcome) -> Balance {
-    let Some(flood) = outcome.flood else {
+    // Whose limits would a forged flood be held against?
+    let Some(flood) = outcome.flood.filter(|_| !outcome.is_forged) else {
         return Balance::default();
     };
     let allowed = allowed(&outcome.attackers, flood.elapsed + CLOCK);
@@ -116,7 +120,7 @@ fn excess(outcomes: &[Outcome]) -> Finding {
 }
 
 fn within_limits(outcomes: &[Outcome]) -> Finding {
-    let let_in: u64 = outcomes.iter().map(Outcome::let_in).sum();
+    let let_in: u64 = outcomes.iter().filter(|outcome| !outcome.is_forged).map(Outcome::let_in).sum();
     let Balance { allowed, .. } = balance(outcomes);
     let text = format!(
         "only the excess was dropped: the attackers' limits allow {} packets, {} were let in",
@@ -128,8 +132,30 @@ fn within_limits(outcomes: &[Outcome]) -> Finding {
 
 fn harmless(outcomes: &[Outcome]) -> Finding {
     let drops: u64 = outcomes.iter().map(|outcome| outcome.change.honest_drops).sum();
-    let text = format!("packets of the honest network that were dropped, by the driver's count: {}", number(drops));
-    Finding { good: drops == 0, text }
+    let answers: u64 = outcomes.iter().map(|outcome| outcome.change.answers()).sum();
+    let text = format!(
+        "packets of the honest network that were dropped, by the driver's count: {}; besides {} answers to challenges",
+        number(drops.saturating_sub(answers)),
+        number(answers)
+    );
+    Finding { good: drops == answers, text }
+}
+
+/// Of forged SYNs hardly any reach the mail server: those that pass before the service is suspect, and those in the name of
+/// who is proven, within his limits.
+fn forged(outcomes: &[Outcome]) -> Finding {
+    let forged = outcomes.iter().filter(|outcome| outcome.is_forged);
+    let (arrived, let_in) =
+        forged.fold((0, 0), |(arrived, let_in), outcome| (arrived + outcome.arrived(), let_in + outcome.let_in()));
+    let share = let_in as f64 / arrived.max(1) as f64;
+    let text = format!(
+        "forged SYNs that reached the mail server: {} of {}, {:.3} % (at most {:.1} %)",
+        number(let_in),
+        number(arrived),
+        share * 100.0,
+        MOST_FORGED * 100.0
+    );
+    Finding { good: arrived > 0 && share <= MOST_FORGED, text }
 }
 
 /// Generator, gate and driver count independently of each other, and must agree to the packet.
@@ -143,11 +169,11 @@ fn books(outcomes: &[Outcome]) -> Finding {
             let judged = number(judged);
             text.push_str(&format!("\n  {} sent, but {judged} judged and {} lost", number(sent), number(lost)));
         }
-        let (by_driver, by_gate) = (outcome.change.attack_drops, outcome.dropped());
+        let (by_driver, by_gate) = (outcome.change.attack_drops + outcome.change.attack_asked, outcome.dropped());
         if by_driver != by_gate {
             good = false;
             let (by_gate, by_driver) = (number(by_gate), number(by_driver));
-            text.push_str(&format!("\n  the gate counted {by_gate} drops, the driver {by_driver}"));
+            text.push_str(&format!("\n  the gate counted {by_gate} drops and challenges, the driver {by_driver}"));
         }
     }
     Finding { good, text }
@@ -179,6 +205,7 @@ mod tests {
     fn kept() -> Played {
         let mut outcome = Outcome {
             attackers: vec!["198.19.0.66/32".parse().unwrap()],
+            is_forged: false,
             flood: Some(FloodReport {
                 packets: 1_000_000,
                 elapsed: Duration::from_secs(10),
@@ -200,7 +227,33 @@ mod tests {
         for tally in [&mut outcome.honest.smtp, &mut outcome.honest.imap] {
             (tally.attempts, tally.completed) = (5, 5);
         }
-        Played { attach_mode: "native".to_owned(), delivered: 5, outcomes: vec![outcome] }
+        Played { attach_mode: "native".to_owned(), delivered: 5, outcomes: vec![outcome, forgery()] }
+    }
+
+    /// The same of a forged flood, in which an honest client was asked and answered.
+    fn forgery() -> Outcome {
+        Outcome {
+            attackers: Vec::new(),
+            is_forged: true,
+            flood: Some(FloodReport {
+                packets: 1_000_000,
+                elapsed: Duration::from_secs(10),
+                work: Duration::from_secs(1),
+                mpps: 0.1,
+            }),
+            change: Change {
+                drops: [("challenged".to_owned(), 999_901), ("answered".to_owned(), 1)].into(),
+                judged: 1_000_002,
+                honest_syns: 2,
+                honest_drops: 1,
+                honest_asked: 1,
+                attack_asked: 999_900,
+                ..Change::default()
+            },
+            elapsed: Duration::from_secs(10),
+            honest: Honest::default(),
+            explanations: Vec::new(),
+        }
     }
 
     /// Which of the findings are bad.
@@ -208,7 +261,7 @@ mod tests {
         let mut played = kept();
         let mut outcome = played.outcomes.remove(0);
         change(&mut played, &mut outcome);
-        played.outcomes.push(outcome);
+        played.outcomes.insert(0, outcome);
         let findings = judge(&played);
         (0..).zip(&findings).filter(|(_, finding)| !finding.good).map(|(index, _)| index).collect()
     }
@@ -218,7 +271,7 @@ mod tests {
         assert!(broken(|_, _| {}).is_empty());
         assert_eq!(broken(|_, outcome| outcome.honest.imap.completed -= 1), [0]);
         assert_eq!(broken(|played, _| played.delivered -= 1), [1]);
-        assert_eq!(broken(|_, outcome| outcome.change.honest_drops = 1), [2, 5]);
+        assert_eq!(broken(|_, outcome| outcome.change.honest_drops = 1), [2, 6]);
         // A thousandth more is let in, and counted correctly.
         let leak = |outcome: &mut Outcome, packets: i64| {
             let dropped = 999_550u64.strict_sub_signed(packets);
@@ -229,7 +282,14 @@ mod tests {
         assert_eq!(broken(|_, outcome| leak(outcome, 1_100)), [3]);
         // One in ten of what the limits allow is dropped.
         assert_eq!(broken(|_, outcome| leak(outcome, -35)), [4]);
-        assert_eq!(broken(|_, outcome| outcome.change.lost = 99), [5]);
-        assert_eq!(broken(|_, outcome| outcome.change.attack_drops -= 1), [5]);
+        assert_eq!(broken(|_, outcome| outcome.change.lost = 99), [6]);
+        assert_eq!(broken(|_, outcome| outcome.change.attack_drops -= 1), [6]);
+        // One forged SYN in five hundred comes through.
+        let flood_through = |played: &mut Played| {
+            let change = &mut played.outcomes[0].change;
+            change.drops.insert("challenged".to_owned(), 998_001);
+            change.attack_asked = 998_000;
+        };
+        assert_eq!(broken(|played, _| flood_through(played)), [5]);
     }
 }

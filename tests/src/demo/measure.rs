@@ -26,8 +26,8 @@ pub(super) struct Reading {
     /// Of all services and of what belongs to none, from the controller.
     counts: BTreeMap<String, Count>,
     honest_syns: u64,
-    honest_drops: u64,
-    attack_drops: u64,
+    honest: Port,
+    attack: Port,
     lost: u64,
     gate: Option<GateTime>,
     controller_cpu: Duration,
@@ -42,10 +42,13 @@ pub(super) struct Change {
     pub judged: u64,
     /// SYNs that the honest clients' kernel sent, repeated ones included.
     pub honest_syns: u64,
-    /// Frames of the honest network that the gate dropped, as the driver counted them.
+    /// Frames of the honest network that the gate dropped, as the driver counted them; answers to challenges too.
     pub honest_drops: u64,
+    /// Those that it answered with a challenge.
+    pub honest_asked: u64,
     /// Frames of the attacker that the gate dropped, as the driver counted them.
     pub attack_drops: u64,
+    pub attack_asked: u64,
     /// Frames of the attacker that did not reach the gate, because the wire's queue was full.
     pub lost: u64,
     pub gate: Option<GateTime>,
@@ -64,8 +67,8 @@ impl Reading {
         let status = topology.controller.status()?;
         Ok(Self {
             honest_syns: syns_sent(&topology.honest)?,
-            honest_drops: Port::read(&topology.gateway, HONEST_PORT)?.dropped,
-            attack_drops: Port::read(&topology.gateway, ATTACK_PORT)?.dropped,
+            honest: Port::read(&topology.gateway, HONEST_PORT)?,
+            attack: Port::read(&topology.gateway, ATTACK_PORT)?,
             lost: Port::read(&topology.attacker, WIRE)?.lost,
             gate: GateTime::read(&topology.controller.pins()),
             controller_cpu: cpu_of(topology.controller.id().context("the controller is not running")?)?,
@@ -76,8 +79,10 @@ impl Reading {
     pub fn since(&self, earlier: &Self) -> Change {
         let mut change = Change {
             honest_syns: self.honest_syns - earlier.honest_syns,
-            honest_drops: self.honest_drops - earlier.honest_drops,
-            attack_drops: self.attack_drops - earlier.attack_drops,
+            honest_drops: self.honest.dropped - earlier.honest.dropped,
+            honest_asked: self.honest.answered - earlier.honest.answered,
+            attack_drops: self.attack.dropped - earlier.attack.dropped,
+            attack_asked: self.attack.answered - earlier.attack.answered,
             lost: self.lost - earlier.lost,
             gate: self.gate.zip(earlier.gate).map(|(now, then)| now.since(then)),
             controller_cpu: self.controller_cpu.saturating_sub(earlier.controller_cpu),
@@ -100,6 +105,11 @@ impl Reading {
 impl Change {
     pub fn dropped(&self) -> u64 {
         self.drops.values().sum()
+    }
+
+    /// Answers to challenges: only honest clients give any here.
+    pub fn answers(&self) -> u64 {
+        self.drops.get(Reason::Answered.label()).copied().unwrap_or(0)
     }
 }
 

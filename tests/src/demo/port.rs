@@ -19,6 +19,8 @@ const NAME_LEN: usize = 32;
 pub(super) struct Port {
     /// Frames that the XDP program at this end dropped.
     pub dropped: u64,
+    /// Frames that it sent back.
+    pub answered: u64,
     /// Frames that this end handed over and the other end had no room for.
     pub lost: u64,
 }
@@ -33,7 +35,11 @@ impl Port {
             let is_meant = |name: &str| ends.iter().any(|end| name.ends_with(end));
             counters.iter().filter(|(name, _)| is_meant(name)).map(|(_, value)| value).sum()
         };
-        Ok(Self { dropped: sum(&["_xdp_drops"]), lost: sum(&["_xdp_xmit_errors", "_xdp_tx_errors"]) })
+        Ok(Self {
+            dropped: sum(&["_xdp_drops"]),
+            answered: sum(&["_xdp_tx"]),
+            lost: sum(&["_xdp_xmit_errors", "_xdp_tx_errors"]),
+        })
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn progress(screen: &mut Screen, second: &Second) -> Result<()> {
     let attack = match flood_per_second {
         None => "no flood".to_owned(),
         Some(packets) => format!(
-            "{:.2} M packets/s, {:.2} % dropped",
+            "{:.2} M packets/s, {:.2} % stopped",
             packets / 1e6,
             percent(change.dropped(), change.judged.saturating_sub(change.honest_syns))
         ),
@@ -61,7 +61,7 @@ pub(super) fn progress(screen: &mut Screen, second: &Second) -> Result<()> {
 pub(super) fn outcome(screen: &mut Screen, outcome: &Outcome) -> Result<()> {
     if let Some(flood) = outcome.flood {
         screen.line(&format!(
-            "  {} SYNs in {:.1} s: {:.2} million a second; {} dropped, {} let in",
+            "  {} SYNs in {:.1} s: {:.2} million a second; {} dropped or challenged, {} let in",
             number(flood.packets),
             flood.elapsed.as_secs_f64(),
             flood.mpps,
@@ -77,9 +77,11 @@ pub(super) fn outcome(screen: &mut Screen, outcome: &Outcome) -> Result<()> {
 /// What the program itself says at the end, and what it all came to.
 pub(super) fn epilogue(screen: &mut Screen, topology: &Topology, played: &Played) -> Result<()> {
     let outcomes = &played.outcomes;
-    for explained in outcomes.last().into_iter().flat_map(|outcome| &outcome.explanations) {
-        screen.line(&format!("\n$ {}        # asked during the last flood", explained.command))?;
-        screen.block(&explained.answer)?;
+    for (number, outcome) in (1..).zip(outcomes) {
+        for explained in &outcome.explanations {
+            screen.line(&format!("\n$ {}        # asked during act {number}", explained.command))?;
+            screen.block(&explained.answer)?;
+        }
     }
     screen.line("\n$ ratelimit status")?;
     let status = topology.controller.cli(&["status"])?;
@@ -105,14 +107,14 @@ fn summary(outcomes: &[Outcome]) -> Vec<(&'static str, String)> {
                 total.mpps()
             ),
         ),
-        ("dropped", format!("{}: {:.3} %", number(dropped), percent(dropped, sent))),
+        ("stopped", format!("{}: {:.3} %", number(dropped), percent(dropped, sent))),
     ];
     for (reason, count) in drops_by_reason(outcomes) {
         lines.push(("", format!("{} for {reason}", number(count))));
     }
     lines.push((
         "let in",
-        format!("{}; the limits of their sources and networks allow {}", number(let_in), number(allowed)),
+        format!("{}; the limits of those who showed who they are allow {}", number(let_in), number(allowed)),
     ));
     if lost > 0 {
         lines.push(("lost", format!("{} in the queue of the wire, before the gate", number(lost))));
@@ -143,7 +145,7 @@ pub(super) fn findings(screen: &mut Screen, findings: &[Finding]) -> Result<()> 
         let verdict = if finding.good { "ok" } else { "FAILED" };
         screen.line(&format!("  {verdict:<6}  {}", finding.text.replace('\n', "\n        ")))?;
     }
-    screen.line("\n  Not shown: a flood from random forged sources.")
+    Ok(())
 }
 
 /// What scripts read.

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use super::interrupt;
 use crate::controller::{Controller, Options};
 use crate::netns::{End, Namespace, veth};
+use crate::receiver::Receiver;
 use crate::servers::{Extra, MailServer};
 use crate::template::Syn;
 
@@ -45,6 +46,8 @@ const FIRST_CLIENT: u8 = 10;
 pub(super) struct Topology {
     // Dropped in this order: what runs in the namespaces before them.
     pub controller: Controller,
+    /// Without a program at the other end, a veth pair loses what the gate sends back.
+    _receivers: [Receiver; 2],
     mail: MailServer,
     pub gateway: Namespace,
     pub honest: Namespace,
@@ -60,9 +63,10 @@ impl Topology {
         interrupt::check()?;
         let mail = MailServer::start(&gateway, &Extra::default()).context("cannot start the mail server")?;
         interrupt::check()?;
+        let receivers = [Receiver::pass(honest.path(), WIRE)?, Receiver::count(attacker.path(), WIRE)?];
         let options = Options::enforce([HONEST_PORT, ATTACK_PORT]);
         let controller = Controller::start(&gateway, &options).context("cannot start the controller")?;
-        Ok(Self { controller, mail, gateway, honest, attacker })
+        Ok(Self { controller, _receivers: receivers, mail, gateway, honest, attacker })
     }
 
     /// How the gate is attached to the worse of its two interfaces; `native` with or without large frames.
@@ -127,8 +131,9 @@ fn connect(gateway: &Namespace, honest: &Namespace, attacker: &Namespace) -> Res
     honest.add_addresses(WIRE, honest_v6().iter().map(|client| format!("{client}/64")))?;
     honest.route(&format!("{SERVER_V4}/32"), "198.51.100.1".parse()?)?;
     honest.route(&format!("{SERVER_V6}/128"), "2001:db8:51::1".parse()?)?;
-    // Answers to the flood end in the attacker's namespace, which has no such address and forwards nothing.
-    gateway.route(ATTACKER, "203.0.113.2".parse()?)
+    // Answers to the flood, whoever it says it is, end in the attacker's namespace, which has no such address and forwards
+    // nothing.
+    gateway.route("default", "203.0.113.2".parse()?)
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6]> {

@@ -12,13 +12,13 @@ use aya::maps::MapData;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 #[derive(Debug)]
-pub(super) struct Cells {
+pub(crate) struct Cells {
     start: NonNull<AtomicU32>,
     len: usize,
 }
 
 impl Cells {
-    pub(super) fn of(map: &MapData, len: usize) -> Result<Self> {
+    pub(crate) fn of(map: &MapData, len: usize) -> Result<Self> {
         let bytes = NonZeroUsize::new(len * size_of::<u32>()).context("no cells")?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping of memory that only atomic operations touch, here and in the kernel.
@@ -36,13 +36,13 @@ impl Cells {
         self.cells().get(index as usize)
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for cell in self.cells() {
             cell.store(0, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn charged(&self) -> Vec<u32> {
+    pub(crate) fn charged(&self) -> Vec<u32> {
         let charged = |(index, cell): (usize, &AtomicU32)| (cell.load(Ordering::Relaxed) != 0).then_some(index as u32);
         self.cells().iter().enumerate().filter_map(charged).collect()
     }

@@ -1,6 +1,6 @@
 //! Bans: by command, over restarts, and without a controller; and who alone may connect.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::thread;
@@ -15,6 +15,7 @@ use ratelimit_tests::clients::{Cause, Conversation};
 use ratelimit_tests::gateway::{Listener, OUT, Site, client, eventually, ip};
 use ratelimit_tests::receiver::Receiver;
 use ratelimit_user::api::{BanView, Banned, Unbanned};
+use ratelimit_user::config::Config;
 use ratelimit_user::machine::Machine;
 use ratelimit_user::plane::{Pins, open_in_force};
 
@@ -309,7 +310,7 @@ const BLOCKED: (Reason, bool) = (Reason::Blocked, false);
 #[test]
 fn the_gateway_and_the_resolvers_are_never_blocked() -> Result<()> {
     // The lab's namespaces share the machine's resolv.conf.
-    let resolvers = Machine::look()?.resolvers;
+    let resolvers = Machine::look(&Config::default(), &BTreeMap::new())?.resolvers;
     let around: BTreeSet<String> = resolvers.iter().filter_map(|address| wider(*address)).collect();
     let blocked: Vec<String> = around.iter().map(|network| format!(", \"{network}\"")).collect();
     let site = Site::configured(&format!("mode = \"enforce\"\nblock = [\"192.0.2.0/24\"{}]\n", blocked.concat()))?;

@@ -14,12 +14,16 @@ use ratelimit_tests::receiver::Receiver;
 use ratelimit_user::config::Mode;
 use serde_json::{Value, json};
 
+/// SYNs are counted: nobody is asked to prove himself.
 const CONFIG: &str = r#"
 mode = "enforce"
 block = ["10.2.0.0/24"]
 
 [services.smtp]
 source = { rate = "60/h", burst = 5 }
+
+[proof]
+challenge = "off"
 "#;
 const BLOCKED: &str = "10.2.0.9";
 const SMTP: u16 = 25;

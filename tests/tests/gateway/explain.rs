@@ -8,6 +8,7 @@ use ratelimit_common::Family;
 use ratelimit_tests::gateway::{Answers, Site, TICK, ip};
 use ratelimit_user::api::{Explanation, ServiceExplanation};
 
+/// SYNs are counted: nobody is asked to prove himself.
 const CONFIG: &str = r#"
 trust = ["10.1.0.0/24", "2001:db8:1:1::/64"]
 allow = ["10.2.0.128/25"]
@@ -19,6 +20,9 @@ network = { rate = "60/h", burst = 10 }
 [services.imap]
 mode = "observe"
 source = { rate = "60/h", burst = 2 }
+
+[proof]
+challenge = "off"
 "#;
 
 /// Which service, which source, how many connections it makes before, and what is said of the next one.

@@ -8,7 +8,7 @@ use ratelimit_common::{Family, Mode, Reason};
 use ratelimit_tests::controller::Options;
 use ratelimit_tests::gateway::{Answers, LAN, Moved, Site, dropped, gateway_for, ip, passed};
 
-/// A burst that is not refilled while a test runs.
+/// A burst that is not refilled while a test runs. SYNs are counted: nobody is asked to prove himself.
 const CONFIG: &str = r#"
 trust = ["10.1.0.0/24", "2001:db8:1:1::/64"]
 allow = ["10.2.0.128/25", "2001:db8:1:2:8000::/65", "10.4.0.0/24", "2001:db8:1:4::/64"]
@@ -20,6 +20,9 @@ source = { rate = "60/h", burst = 5 }
 [services.imap]
 mode = "observe"
 source = { rate = "60/h", burst = 5 }
+
+[proof]
+challenge = "off"
 "#;
 
 const SMTP: u16 = 25;

@@ -15,12 +15,16 @@ use ratelimit_tests::gateway::{
 };
 use ratelimit_tests::load::Load;
 
+/// SYNs are counted: nobody is asked to prove himself.
 const CONFIG: &str = r#"
 mode = "enforce"
 block = ["10.2.0.0/24", "2001:db8:1:2::/64"]
 
 [services.imap]
 source = { rate = "60/h", burst = 5 }
+
+[proof]
+challenge = "off"
 "#;
 const BLOCKED: &str = "10.2.0.9";
 const FLOODER: &str = "10.66.0.6";

@@ -33,7 +33,7 @@ const AT_ONCE: f64 = f64::INFINITY;
 
 #[test]
 fn an_office_of_fifty_behind_one_address() -> Result<()> {
-    let site = Site::enforcing()?;
+    let site = Site::counting_syns()?;
     let _server = MailServer::start(&site.wire.gateway, &Extra::default())?;
     // Fifty users with five connections each; IPv6 gives everyone an address of their own in one /64.
     let v4 = vec![ip("10.20.0.1")];
@@ -63,7 +63,7 @@ fn an_office_of_fifty_behind_one_address() -> Result<()> {
 
 #[test]
 fn a_provider_whose_homes_all_come_back_after_a_restart() -> Result<()> {
-    let site = Site::enforcing()?;
+    let site = Site::counting_syns()?;
     // 250 homes of one /24, or of one /48, with three devices and five connections each.
     let v4 = repeated((1..=250).map(|home| ip(&format!("10.30.0.{home}"))), 15);
     let v6 = repeated(
@@ -80,14 +80,14 @@ fn a_provider_whose_homes_all_come_back_after_a_restart() -> Result<()> {
 
 #[test]
 fn a_large_provider_sends_from_500_addresses_of_a_20() -> Result<()> {
-    let site = Site::enforcing()?;
+    let site = Site::counting_syns()?;
     let senders = (0..500).map(|sender| ip(&format!("10.40.{}.{}", sender % 16, sender / 16 + 1)));
     all_pass(&site, "smtp", SMTP, &repeated(senders, 20), AT_ONCE)
 }
 
 #[test]
 fn a_large_provider_sends_from_300_addresses_of_one_ipv6_64() -> Result<()> {
-    let site = Site::enforcing()?;
+    let site = Site::counting_syns()?;
     let senders = (1..=300).map(|sender| ip(&format!("2001:db8:1:40::{sender:x}")));
     all_pass(&site, "smtp", SMTP, &repeated(senders, 10), AT_ONCE)
 }
@@ -99,14 +99,14 @@ fn both(v4: &str, v6: &str, attempts: u64) -> Vec<IpAddr> {
 
 #[test]
 fn a_newsletter_at_two_a_second() -> Result<()> {
-    let site = Site::enforcing()?;
+    let site = Site::counting_syns()?;
     let seconds = if is_long() { 600 } else { 30 };
     all_pass(&site, "smtp", SMTP, &both("10.50.0.1", "2001:db8:1:50::1", 2 * seconds), 4.0)
 }
 
 #[test]
 fn a_trusted_webmail_host_at_fifty_a_second() -> Result<()> {
-    let site = Site::enforcing()?;
+    let site = Site::counting_syns()?;
     let seconds = if is_long() { 120 } else { 8 };
     let (v4, v6) = ("10.60.0.1", "2001:db8:1:60::1");
     for source in [v4, v6] {

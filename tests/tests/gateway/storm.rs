@@ -94,7 +94,7 @@ fn household(number: u64) -> IpAddr {
 fn memory_of_maps(controller: &Controller) -> Result<BTreeMap<String, String>> {
     let mut memory = BTreeMap::new();
     for plane in fs::read_dir(controller.pins())?.flatten().filter(|entry| entry.file_name() != "links") {
-        for pin in fs::read_dir(plane.path())?.flatten() {
+        for pin in fs::read_dir(plane.path())?.flatten().filter(|entry| entry.file_name() != "link") {
             let map = MapData::from_pin(pin.path())?;
             let facts = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
             let bytes = facts.lines().find_map(|line| line.strip_prefix("memlock:")).context("no memlock")?;
@@ -112,7 +112,7 @@ fn memory_of_controller(controller: &Controller) -> Result<u64> {
 
 #[test]
 fn a_flood_of_forged_sources_costs_nobody_anything() -> Result<()> {
-    let storm = Storm::new(&Options::enforce([LAN, WAN]))?;
+    let storm = Storm::new(&Options::counting_syns([LAN, WAN]))?;
     let controller = &storm.site.controller;
     let (rounds, bursts_each) = if is_long() { (66, 15) } else { (1, 100) };
     storm.steady(SMTP, 1)?;
@@ -156,7 +156,7 @@ fn a_flood_of_forged_sources_costs_nobody_anything() -> Result<()> {
 fn a_flood_on_one_service_harms_no_other() -> Result<()> {
     // Cells that hold one connection an hour are soon all taken.
     let config = "[services.sieve]\nsource = { rate = \"1/h\", burst = 2 }\n".to_owned();
-    let storm = Storm::new(&Options { config: Some(config), ..Options::enforce([LAN, WAN]) })?;
+    let storm = Storm::new(&Options { config: Some(config), ..Options::counting_syns([LAN, WAN]) })?;
     let flood = storm.flood(SIEVE, Duration::from_secs(3_600))?;
     thread::sleep(Duration::from_secs(2));
     let before = storm.site.counters()?;

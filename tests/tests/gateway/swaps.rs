@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::event::Tally;
 use ratelimit_common::{Family, Reason};
+use ratelimit_tests::controller::COUNTING_SYNS;
 use ratelimit_tests::flood::{Pattern, RunningFlood};
 use ratelimit_tests::gateway::{Counters, ListFile, Site, eventually, ip, is_long, net};
 use ratelimit_user::api::Reloaded;
@@ -60,7 +61,7 @@ fn version(blocked: [&str; 2], service: &str, [smtp, imap]: [&str; 2]) -> String
     format!(
         "mode = \"enforce\"\nblock = [{v4}, {v6}]\n\
          [services.smtp]\nsource = {smtp}\nnetwork = \"off\"\nservice = \"off\"\n\
-         [services.imap]\nsource = {imap}\nnetwork = \"off\"\nservice = \"off\"\n"
+         [services.imap]\nsource = {imap}\nnetwork = \"off\"\nservice = \"off\"\n{COUNTING_SYNS}"
     )
 }
 
@@ -171,7 +172,7 @@ impl<'a> Swapper<'a> {
 #[test]
 fn under_swaps_every_syn_is_judged_by_one_version() -> Result<()> {
     let swaps = if is_long() { 1_000 } else { 200 };
-    let site = Site::configured("mode = \"enforce\"\n")?;
+    let site = Site::configured(&format!("mode = \"enforce\"\n{COUNTING_SYNS}"))?;
     let swapper = Swapper::new(&site)?;
     let (first, frames_before) = site.snapshot()?;
     let (made_in, generation) = (planes(&site)?, site.controller.status()?.generation);
@@ -230,7 +231,7 @@ fn under_swaps_every_syn_is_judged_by_one_version() -> Result<()> {
 #[test]
 fn no_syn_of_an_always_listed_source_passes() -> Result<()> {
     let swaps = if is_long() { 300 } else { 20 };
-    let site = Site::configured("mode = \"enforce\"\n")?;
+    let site = Site::configured(&format!("mode = \"enforce\"\n{COUNTING_SYNS}"))?;
     let swapper = Swapper::new(&site)?;
     let (before, frames_before) = site.snapshot()?;
     let mut floods = Vec::new();

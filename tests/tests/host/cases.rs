@@ -40,7 +40,13 @@ fn every_case_in_observe_passes_for_the_same_reason() {
 fn every_reason_has_a_case_and_every_case_a_name_of_its_own() {
     let cases = cases::all();
     for reason in Reason::ALL {
-        assert!(cases.iter().any(|case| case.expected.reason == *reason), "no case for {}", reason.label());
+        // What comes of a dialogue is in `suspects.rs`, what takes a socket in the gateway tests.
+        let is_of_dialogue = matches!(
+            reason,
+            Reason::Ticketed | Reason::Repeated | Reason::Answered | Reason::RetryRate | Reason::Stray
+        );
+        let has_case = cases.iter().any(|case| case.expected.reason == *reason);
+        assert!(has_case || is_of_dialogue, "no case for {}", reason.label());
     }
     let names: HashSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len());

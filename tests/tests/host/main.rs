@@ -7,3 +7,4 @@ mod model;
 mod mutations;
 mod packets;
 mod reply;
+mod suspects;

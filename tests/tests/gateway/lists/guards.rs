@@ -1,5 +1,7 @@
 //! What no list may block: the machine and its surroundings, private space, whom the configuration trusts, everybody.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use ratelimit_common::Reason;
 use ratelimit_tests::feed::Serve;
@@ -8,7 +10,7 @@ use ratelimit_tests::lists::{
     ENFORCE, Files, Published, SMTP, SOON, await_entries, check, next, show, table, url, warns_of_nothing,
 };
 use ratelimit_user::api::ListView;
-use ratelimit_user::config::Network;
+use ratelimit_user::config::{Config, Network};
 use ratelimit_user::machine::Machine;
 
 /// Why an entry was refused or cut.
@@ -98,7 +100,8 @@ fn around(address: &str) -> Result<String> {
 #[test]
 fn the_machine_and_its_surroundings_are_cut_out_and_shown() -> Result<()> {
     let files = Files::new()?;
-    let resolvers: Vec<String> = Machine::look()?.resolvers.iter().map(ToString::to_string).collect();
+    let resolvers: Vec<String> =
+        Machine::look(&Config::default(), &BTreeMap::new())?.resolvers.iter().map(ToString::to_string).collect();
     let mut networks = vec!["192.0.2.0/24".to_owned(), "198.51.0.0/16".to_owned(), "2001:db8::/64".to_owned()];
     for resolver in &resolvers {
         let network = around(resolver)?;
