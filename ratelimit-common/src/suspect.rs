@@ -51,15 +51,16 @@ pub fn judge_suspect<T: Tables>(parsed: &Parsed, over: Over, id: ServiceId, serv
             Err(_) => is_over = true,
         }
     }
-    // What others send in its name does not count: only what it completed itself can be its excess.
+    // What others send in its name does not count: only what it completed itself can be its excess. So a repetition is held to
+    // its budget alone where limits of SYNs are used up.
     if is_over || seen == Seen::Ticket {
         if let Some(reason) = excess(tables, id, service, parsed.source, now) {
             return reason;
         }
     }
-    if seen == Seen::Ticket {
+    if seen == Seen::Ticket || is_retried {
         let_in(tables, id, service, now);
-        return Reason::Ticketed;
+        return if is_retried { Reason::Repeated } else { Reason::Ticketed };
     }
     if seen == Seen::Nothing {
         tables.put_slot(tuple.place(), Slot::first_syn(tuple, parsed.sequence, now));
