@@ -164,10 +164,12 @@ fn compare_costs() -> Result<()> {
             "what strays cost",
             &json!({ "kind": format!("{forged:?}"), "ticks_per_million": with, "without_us": without }),
         );
-        if with * 4.0 > without {
+        // A reset that belongs to nothing the bare kernel throws away too, without an answer.
+        let least = if forged == Forged::Reset { 1.0 } else { 4.0 };
+        if with * least > without {
             dear.push((forged, with, without));
         }
     }
-    ensure!(dear.is_empty(), "more than a quarter: {dear:?}");
+    ensure!(dear.is_empty(), "too dear: {dear:?}");
     Ok(())
 }
