@@ -34,13 +34,7 @@ pub struct Over {
 
 /// Admits a new connection within the limits of its source and its network, and charges it.
 #[inline(always)]
-pub fn admit<T: Tables>(
-    tables: &T,
-    id: ServiceId,
-    service: &Service,
-    source: Address,
-    now: Ticks,
-) -> Result<(), Over> {
+pub fn admit<T: Tables>(tables: &T, id: ServiceId, service: &Service, source: Address, now: Ticks) -> Result<(), Over> {
     let (source_mask, network_mask) = service.masks(source);
     let [source_short, source_long, network_short, network_long] = &service.limits;
     let has_room = |limit, hash| has_room(tables, limit, hash, now);

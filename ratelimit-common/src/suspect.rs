@@ -17,7 +17,13 @@ use crate::{
 /// At its connection cap? Within its limits, and either of no suspect service or proven? Over a limit by what it completed? Has
 /// it answered, or repeated itself? Else it is challenged.
 #[inline(always)]
-pub fn judge_suspect<T: Tables>(parsed: &Parsed, is_over: bool, id: ServiceId, service: &Service, tables: &T) -> Reason {
+pub fn judge_suspect<T: Tables>(
+    parsed: &Parsed,
+    is_over: bool,
+    id: ServiceId,
+    service: &Service,
+    tables: &T,
+) -> Reason {
     let set = tables.set();
     if is_capped(parsed, id, service, tables) {
         return Reason::ConnectionCap;
@@ -43,13 +49,14 @@ pub fn judge_suspect<T: Tables>(parsed: &Parsed, is_over: bool, id: ServiceId, s
             Err(_) => {}
         }
     }
-    if seen == Seen::Ticket {
-        // What others send in its name does not count: only what it completed itself can be its excess.
+    if seen == Seen::Ticket || is_retried {
+        // What others send in its name does not count: only what it completed itself can be its excess. So a repetition is
+        // held to its budget alone where limits of SYNs are used up.
         if let Some(reason) = excess(tables, id, service, parsed.source, now) {
             return reason;
         }
         let_in(tables, id, service, now);
-        return Reason::Ticketed;
+        return if is_retried { Reason::Repeated } else { Reason::Ticketed };
     }
     if seen == Seen::Nothing {
         tables.put_slot(tuple.place(), Slot::first_syn(tuple, parsed.sequence, now));

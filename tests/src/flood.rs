@@ -278,8 +278,10 @@ impl Generator {
         enter(&flood.namespace)?;
         let interface = &flood.interface;
         let index = if_nametoindex(interface.as_str()).with_context(|| format!("no interface {interface}"))?;
-        let context = context(flood.template.len(), index);
-        Ok(Self { ebpf, progress, template: flood.template.clone(), context, _parking: parking })
+        // The program takes a byte off.
+        let template = [&flood.template[..], &[0]].concat();
+        let context = context(template.len(), index);
+        Ok(Self { ebpf, progress, template, context, _parking: parking })
     }
 
     /// Sends up to so many packets; returns how many there were in all.

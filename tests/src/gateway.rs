@@ -194,7 +194,8 @@ pub fn client(source: IpAddr, port: u16, timeout: Duration) -> Client {
     Client { source: Some(source), server: SocketAddr::new(gateway_for(source), port), timeout }
 }
 
-fn octets(mac: &str) -> Result<[u8; 6]> {
+/// A hardware address as `ip` shows it.
+pub fn octets(mac: &str) -> Result<[u8; 6]> {
     let octets: Vec<u8> = mac.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<_, _>>()?;
     octets.try_into().ok().with_context(|| format!("not a hardware address: {mac}"))
 }

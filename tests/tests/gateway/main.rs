@@ -15,6 +15,7 @@ mod kill;
 mod lists;
 mod mapped;
 mod profiles;
+mod proof;
 mod proven;
 mod records;
 mod refusals;

@@ -128,6 +128,27 @@ fn who_cannot_answer_is_let_in_when_he_repeats_himself() -> Result<()> {
     Ok(())
 }
 
+/// Only what he completed, and the budget of the service, hold him then.
+#[test]
+fn who_repeats_himself_is_let_in_also_where_others_have_used_up_his_limit() -> Result<()> {
+    let world = World::new().proving("smtp", Challenge::Reset).source_limit("smtp", Rate::only(2));
+    let world = world.retries("smtp", Rate::only(3));
+    let mut kernel = crate::load(Globals::default(), &world);
+    for syn in families() {
+        kernel.reset()?;
+        let source: IpAddr = if syn.family() == Family::V4 { "192.0.2.7" } else { "2001:db8:7::7" }.parse()?;
+        let of = |packet: &SynPacket| reason_of(&kernel, &world, packet).map(|(reason, _)| reason);
+        assert_eq!([of(&syn)?, of(&syn)?, of(&syn)?], [Reason::Admitted, Reason::Admitted, Reason::Challenged]);
+        thread::sleep(PAUSE);
+        // The first one may still be within the limit, which allows one more a tick of the clock later.
+        assert_eq!([of(&syn)?, of(&syn)?], [Reason::Repeated; 2]);
+        kernel.complete(Address::from(source), "smtp")?;
+        kernel.complete(Address::from(source), "smtp")?;
+        assert_eq!(of(&syn)?, Reason::SourceLimit);
+    }
+    Ok(())
+}
+
 #[test]
 fn only_what_a_source_completed_is_its_excess() -> Result<()> {
     let world = World::new().proving("smtp", Challenge::Reset).source_limit("smtp", Rate::only(2));
