@@ -21,7 +21,7 @@ use ratelimit_common::{
 };
 
 use crate::{
-    proofs::{CompletedCells, MARKS, OPEN, PROVEN, PROVEN_OF_SITE, WATCHED, count_of},
+    proofs::{CompletedCells, MARKS, OPEN, PROVEN, PROVEN_OF_SITE, WATCHED, count_of, mark_proven},
     tables::{Gate, clock_ns},
 };
 
@@ -129,6 +129,8 @@ fn is_trusted(gate: &Gate<true>, source: &Address, id: ServiceId) -> bool {
 #[inline(always)]
 fn prove(source: Address, now_ns: u64) {
     let key = proven_source(source);
+    // Again each time: the controller may have made the filter anew without it.
+    mark_proven(key);
     if let Some(proven) = PROVEN.get_ptr_mut(&key) {
         // SAFETY: an entry stays readable until this run of the program ends; other processors write it only by words.
         unsafe { (&raw mut (*proven).last_ns).write_volatile(now_ns) };

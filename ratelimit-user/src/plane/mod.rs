@@ -5,6 +5,7 @@ mod batch;
 mod carry;
 mod cells;
 mod cgroup;
+mod filter;
 mod hits;
 mod lists;
 mod live;
