@@ -111,7 +111,7 @@ fn connections_of_a_mapped_listener_are_counted_and_capped_and_prove() -> Result
     for (source, other) in SOURCES.into_iter().zip(OTHERS) {
         let door = container.door(ip(source))?;
         for (number, end) in End::ALL.into_iter().filter(|end| is_possible(*end)).enumerate() {
-            let mut pairs = door.pairs(&site.wire.outside, &vec![ip(source); 3])?;
+            let mut pairs = door.pairs(&site.wire.outside, &[ip(source); 3])?;
             container.agree(&site, source, 3)?;
             let next = site.next(ip(source), SMTP)?;
             ensure!(next == REFUSED, "{source} has three: {next:?}");
@@ -147,7 +147,7 @@ fn is_possible(end: End) -> bool {
 }
 
 fn outlives_the_controller(site: &mut Site, container: &Container, door: &Door, source: &str) -> Result<()> {
-    let mut pairs = door.pairs(&site.wire.outside, &vec![ip(source); 3])?;
+    let mut pairs = door.pairs(&site.wire.outside, &[ip(source); 3])?;
     site.controller.restart()?;
     container.agree(site, source, 3)?;
     ensure!(site.next(ip(source), SMTP)? == REFUSED, "after a restart");
@@ -162,7 +162,7 @@ fn outlives_the_controller(site: &mut Site, container: &Container, door: &Door, 
 }
 
 fn is_killed(site: &Site, container: &Container, door: &Door, source: &str) -> Result<()> {
-    let pairs = door.pairs(&site.wire.outside, &vec![ip(source); 2])?;
+    let pairs = door.pairs(&site.wire.outside, &[ip(source); 2])?;
     let request = json!({ "network": source, "for": "1h", "kill": true });
     let banned: Banned = serde_json::from_value(site.controller.ask("POST", "/v1/bans", &request)?)?;
     ensure!(banned.killed == Some(2), "{banned:?}");
@@ -181,7 +181,7 @@ fn with_namespaces_host_the_connections_of_others_are_not_counted() -> Result<()
     // One from before, which is no concern either.
     let older = door.pair(&wire.outside, ip(source))?;
     let site = start(wire, &CONFIG.replace("\"all\"", "\"host\""))?;
-    let pairs = door.pairs(&site.wire.outside, &vec![ip(source); 4])?;
+    let pairs = door.pairs(&site.wire.outside, &[ip(source); 4])?;
     pairs.iter().chain([&older]).try_for_each(Pair::converse)?;
     ensure!(Open::in_namespace(&container.inside, &[INSIDE])?.of("smtp", source)? == 5);
     ensure!(Open::counted(&site.controller.pins())?.total() == 0 && Open::shown(&site.controller)?.total() == 0);

@@ -187,7 +187,7 @@ fn of_one_site_only_so_many_are_noted() -> Result<()> {
     let first: BTreeSet<IpAddr> = first.iter().map(|source| network_of(*source)).collect();
     ensure!(all_proven(&site)?.is_superset(&first), "somebody made way");
     // Who is noted stays so, whoever comes; another /48 has room of its own.
-    drop(door.pairs(&site.wire.outside, &[sources[0], ip("2001:db8:1:ffff::1"), ip("2001:db8:9:1::1")])?);
+    race(&site, &door, &[sources[0], ip("2001:db8:1:ffff::1"), ip("2001:db8:9:1::1")])?;
     let after = status(&site)?;
     ensure!((after.proven, after.not_noted_of_site) == (SITE + 1, MORE + 1), "{after:?}");
     Ok(())
