@@ -70,6 +70,19 @@ pub fn explain(paths: &Paths, address: IpAddr, service: Option<&str>) -> anyhow:
     Ok(api::Explanation { address, controller: false, services, proven, recent: Vec::new() })
 }
 
+/// Sources by their open connections: events are kept by the controller alone.
+pub fn sources(paths: &Paths, by: api::SourcesBy, most: u32) -> anyhow::Result<Vec<api::SourceView>> {
+    if by != api::SourcesBy::Connections {
+        bail!(
+            "only a controller keeps the events that `--by {}` is about; `--by connections` works without",
+            by.name()
+        );
+    }
+    let pins = Pins::at(&paths.pins);
+    let (set, watch) = (open_in_force(&pins)?.active_set()?, open_watch(&pins)?);
+    Ok(view::sources(&watch, &set, &[], by, most as usize)?)
+}
+
 /// Changes the mode in the pinned maps, and remembers it for the next controller.
 ///
 /// What ends by itself ends when a controller runs again, and not before its time.

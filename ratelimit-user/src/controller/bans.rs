@@ -14,7 +14,7 @@ use ratelimit_common::{
     ban::{Ban, BanKey},
 };
 
-use super::{Controller, Rejection, answer::rfc3339};
+use super::{Controller, Rejection, answer::rfc3339, proof::Killed};
 use crate::{
     api,
     bans::{BanError, Book, Ground, Id, Record, check_length, key_of},
@@ -78,7 +78,7 @@ impl Controller {
         self.note_hits_of(&[key_of(network)])?;
         let record = Record::new(network, services.clone(), &Ground::Word, request.note, request.for_.as_std());
         let record = record.map_err(refusal)?;
-        let mut answer = api::Banned { ban: view(&record), spares, killed: None };
+        let mut answer = api::Banned { ban: view(&record), spares, killed: None, kill_failed: None };
         let (maps, layout) = (self.plane.maps_mut().bans_mut(), &self.layout);
         let banned = self.bans.ban(record, |book| tell(maps, book, layout, &[network]));
         if let Err(error) = banned {
@@ -87,7 +87,9 @@ impl Controller {
         }
         tracing::info!(%network, until = answer.ban.until, "banned by command");
         if request.kill {
-            answer.killed = Some(self.kill(network, &services)?);
+            let Killed { ended, failed } = self.kill(network, &services);
+            tracing::info!(%network, connections = ended, failed, "open connections were ended by command");
+            (answer.killed, answer.kill_failed) = (Some(ended), failed);
         }
         Ok(answer)
     }

@@ -202,9 +202,8 @@ impl Controller {
         let before = self.effective.clone();
         let interfaces = find_interfaces(&loaded.config)?;
         let changes = self.changes.clone();
-        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
         self.put_in_force(loaded, changes, interfaces)?;
-        Ok(api::Reloaded { changes: answer::differences(&before, &self.effective), warnings })
+        Ok(api::Reloaded { changes: answer::differences(&before, &self.effective), warnings: self.file_warnings() })
     }
 
     /// Ends changes that have run out.

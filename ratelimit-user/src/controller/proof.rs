@@ -3,11 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
 use anyhow::Context as _;
+use aya::maps::MapError;
 use ratelimit_common::{
     Address, Moment, ServiceId, Set,
     proof::OpenKey,
@@ -20,7 +24,7 @@ use crate::{
     bans::{Book, Proof, ProvenSource},
     config::{self, Network, fold_address},
     plane::{WatchMaps, now},
-    sock_diag::{self, Connection, Namespaces, SockDiagError, in_namespaces},
+    sock_diag::{self, Connection, NamespaceError, Namespaces, SockDiagError, in_namespaces},
 };
 
 /// An entry of a source without connections is taken out when it has been so for this long.
@@ -195,21 +199,40 @@ impl Controller {
         Ok(of_source.filter_map(|open| Proof::of_connection(address, open.bytes_received, open.bytes_acked)).next())
     }
 
-    /// Ends open connections of a network to services, all if none is named. Returns how many.
-    pub(super) fn kill(&self, network: Network, services: &[String]) -> Result<u64, Rejection> {
+    /// Ends open connections of a network to services, all if none is named, except those of sources that are allowed there.
+    /// What was ended before something fails stays ended.
+    pub(super) fn kill(&self, network: Network, services: &[String]) -> Killed {
+        let ended = AtomicU64::new(0);
+        let failed = self.try_kill(network, services, &ended).err();
+        Killed { ended: ended.into_inner(), failed: failed.map(|error| format!("{error:#}")) }
+    }
+
+    fn try_kill(&self, network: Network, services: &[String], ended: &AtomicU64) -> anyhow::Result<()> {
         let concerned = self.effective.services.iter();
         let concerned = concerned.filter(|service| services.is_empty() || services.contains(&service.name));
         let ports: Vec<u16> = concerned.flat_map(|service| service.listens_at()).copied().collect();
-        let end = || -> Result<u64, SockDiagError> {
-            let mut ended = 0;
+        let maps = self.plane.maps();
+        let set = maps.active_set()?;
+        let is_allowed = |connection: &Connection| -> Result<bool, MapError> {
+            let Some(id) = set.listener(connection.local.port()) else { return Ok(false) };
+            Ok(maps.entry(maps.class(Address::from(connection.remote.ip()))?)?.allows(id))
+        };
+        let end = || -> Result<(), KillError> {
             let of_network = |connection: &&Connection| network.contains_address(connection.remote.ip());
             for connection in sock_diag::connections(&ports, None)?.iter().filter(of_network) {
-                ended += u64::from(sock_diag::destroy(connection)?);
+                if !is_allowed(connection)? && sock_diag::destroy(connection)? {
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
             }
-            Ok(ended)
+            Ok(())
         };
-        let ended = in_namespaces(namespaces(self.effective.proof.namespaces), end).context("ending connections")?;
-        Ok(ended.answers.into_iter().sum())
+        let hidden = in_namespaces(namespaces(self.effective.proof.namespaces), end)?.hidden;
+        anyhow::ensure!(
+            hidden.is_empty(),
+            "the network namespaces of {} processes may not be looked at: run as root, or with CAP_SYS_PTRACE",
+            hidden.len()
+        );
+        Ok(())
     }
 
     pub(super) fn proof_status(&self, set: &Set) -> Result<api::ProofStatus, Rejection> {
@@ -224,6 +247,24 @@ impl Controller {
         let events = self.events.recent(usize::MAX);
         Ok(crate::view::sources(self.plane.watch(), &set, &events, by, most).map_err(anyhow::Error::from)?)
     }
+}
+
+/// What became of the open connections of a network.
+#[derive(Debug)]
+pub(super) struct Killed {
+    pub ended: u64,
+    /// Why some may be left.
+    pub failed: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum KillError {
+    #[error(transparent)]
+    Sockets(#[from] SockDiagError),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error("the gate's maps: {}", crate::describe(.0))]
+    Map(#[from] MapError),
 }
 
 /// Where the kernel would have counted a connection.

@@ -8,7 +8,7 @@ use ratelimit_common::{
     ban::{Ban, BanKey, FILTER_LINES, FILTER_WORDS, candidates},
 };
 
-use super::{batch::Batch, filter::Filter, wire::Wire};
+use super::{batch::Batch, filter::Filter, is_missing, wire::Wire};
 
 /// What stands in the kernel: exact entries, and the filter in front of them.
 pub struct BanMaps {
@@ -98,8 +98,8 @@ impl BanMaps {
 
     pub fn remove(&mut self, key: &BanKey) -> Result<(), MapError> {
         match self.bans.remove(&Wire(*key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if !is_missing(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -290,6 +290,16 @@ pub fn clock_tick() -> std::time::Duration {
     std::time::Duration::new(step.tv_sec as u64, step.tv_nsec as u32)
 }
 
+/// Whether an error says that a key is not there. aya says so in its own words where it looks one up, and in the kernel's where
+/// it removes one.
+fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
 /// Attaches to every interface, those last whose link is there already: they hardly fail, and what was in force
 /// before stays in force until then. If one fails, those attached anew are let go.
 fn attach_all(programs: &mut Ebpf, pins: &Pins, interfaces: &[Interface]) -> Result<Vec<Attached>, PlaneError> {

@@ -18,7 +18,7 @@ use ratelimit_common::{
     proof::{self, Mark, OLDER_SOURCES, OPEN_SOURCES, Open, OpenKey, Proven, SITES, Watched},
 };
 
-use super::{batch::Batch, cgroup, filter::Filter, maps::has_shape, pins::Pins, wire::Wire};
+use super::{batch::Batch, cgroup, filter::Filter, is_missing, maps::has_shape, pins::Pins, wire::Wire};
 use crate::attach::SocketLink;
 
 /// Why handshakes are not watched.
@@ -153,8 +153,8 @@ impl WatchMaps {
                         self.change_site(site.words().0, |count| count.saturating_sub(1))?;
                     }
                 }
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error),
+                Err(error) if !is_missing(&error) => return Err(error),
+                Err(_) => {}
             }
         }
         if !sources.is_empty() {
@@ -251,7 +251,7 @@ impl WatchMaps {
 fn found<T>(answer: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -20,6 +20,7 @@ mod proven;
 mod records;
 mod refusals;
 mod scans;
+mod shown;
 mod sockets;
 mod storm;
 mod swaps;
