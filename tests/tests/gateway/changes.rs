@@ -19,11 +19,11 @@ const CONFIG: &str = r#"
 mode = "enforce"
 block = ["10.2.0.0/24"]
 
-[services.smtp]
-source = { rate = "60/h", burst = 5 }
-
 [proof]
 challenge = "off"
+
+[services.smtp]
+source = { rate = "60/h", burst = 5 }
 "#;
 const BLOCKED: &str = "10.2.0.9";
 const SMTP: u16 = 25;
