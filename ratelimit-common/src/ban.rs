@@ -125,7 +125,7 @@ impl BanKey {
 /// Spreads networks over the filter. Without a key: who aims at a line with many bans costs himself, and the gate, four
 /// more lookups at most.
 #[inline(always)]
-const fn mixed(network: Address, length: u64) -> u64 {
+pub(crate) const fn mixed(network: Address, length: u64) -> u64 {
     const A: u64 = 0x9e37_79b9_7f4a_7c15;
     const B: u64 = 0xd6e8_feb8_6659_fd93;
     let (high, low) = network.words();

@@ -8,11 +8,11 @@
 
 use crate::{
     Action, Address, Entry, Frame, Mode, Reason, Service, ServiceId,
-    limiter::{admit, let_in},
+    limiter::{Over, admit, let_in},
     lookup::ClassId,
     parse::{Parsed, Scope, parse},
     reply::can_be_answered,
-    suspect::{Over, judge_suspect, takes_answer},
+    suspect::{judge_suspect, takes_answer},
     suspicion::is_pressed,
     tables::Tables,
 };
@@ -41,13 +41,12 @@ pub enum Doubt {
     None = 0,
     /// A new connection, while there is something about its service as a whole.
     Pressed = 1,
-    /// A new connection over the limit of its source, or of its network, if SYNs are counted.
-    Source = 2,
-    Network = 3,
+    /// A new connection over a limit by the count of SYNs, and not by that of completed handshakes.
+    Over = 2,
     /// A reset that may answer a challenge.
-    Answer = 4,
+    Answer = 3,
     /// A packet that may belong to no connection. It may be passed without asking.
-    Connection = 5,
+    Connection = 4,
 }
 
 /// Judges one frame.
@@ -65,7 +64,7 @@ pub fn judge<T: Tables>(parsed: &Parsed, tables: &T) -> Verdict {
     let verdict = examine(parsed, glance(parsed, tables), tables);
     match verdict.doubt {
         Doubt::Connection => verdict.of_connection(tables.is_stray(parsed)),
-        Doubt::None | Doubt::Pressed | Doubt::Source | Doubt::Network | Doubt::Answer => verdict,
+        Doubt::None | Doubt::Pressed | Doubt::Over | Doubt::Answer => verdict,
     }
 }
 
@@ -92,17 +91,16 @@ pub fn examine<T: Tables>(parsed: &Parsed, verdict: Verdict, tables: &T) -> Verd
         return verdict;
     };
     let service = tables.set().service_of(id);
-    let over = match verdict.doubt {
+    let is_over = match verdict.doubt {
         Doubt::None | Doubt::Connection => return verdict,
         Doubt::Answer if takes_answer(parsed, id, service, tables) => {
             return Verdict { reason: Reason::Answered, doubt: Doubt::None, ..verdict };
         }
         Doubt::Answer => return Verdict { doubt: doubt_of_connection(id, tables), ..verdict },
-        Doubt::Pressed => Over::Unknown,
-        Doubt::Source => Over::Source,
-        Doubt::Network => Over::Network,
+        Doubt::Pressed => false,
+        Doubt::Over => true,
     };
-    let reason = judge_suspect(parsed, over, id, service, tables);
+    let reason = judge_suspect(parsed, is_over, id, service, tables);
     let entry = if verdict.class == ClassId::NONE { Entry::NONE } else { tables.entry(verdict.class) };
     let observed = is_observed(reason, entry, id);
     Verdict {
@@ -186,10 +184,9 @@ fn judge_new<T: Tables>(
         return (Reason::Admitted, Doubt::Pressed);
     }
     let now = tables.secret().ticks(tables.now());
-    match admit(tables, service, *source, now) {
-        Err(over) if !set.proves(id) => settled(over),
-        Err(Reason::NetworkLimit) => (Reason::NetworkLimit, Doubt::Network),
-        Err(over) => (over, Doubt::Source),
+    match admit(tables, id, service, *source, now) {
+        Err(Over { reason, is_excess }) if is_excess || !set.proves(id) => settled(reason),
+        Err(Over { reason, .. }) => (reason, Doubt::Over),
         Ok(()) if let_in(tables, id, service, now) => settled(Reason::ServiceLimit),
         Ok(()) => settled(Reason::Admitted),
     }

@@ -24,9 +24,17 @@ use crate::{
 /// How often a lost compare-and-swap is repeated.
 pub const ATTEMPTS: u32 = 4;
 
+/// Why a new connection is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    pub reason: Reason,
+    /// Whether what the source completed exceeds the same limit, so that it is its own excess whoever sent the SYNs.
+    pub is_excess: bool,
+}
+
 /// Admits a new connection within the limits of its source and its network, and charges it.
 #[inline(always)]
-pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Ticks) -> Result<(), Reason> {
+pub fn admit<T: Tables>(tables: &T, id: ServiceId, service: &Service, source: Address, now: Ticks) -> Result<(), Over> {
     let (source_mask, network_mask) = service.masks(source);
     let [source_short, source_long, network_short, network_long] = &service.limits;
     let has_room = |limit, hash| has_room(tables, limit, hash, now);
@@ -35,18 +43,21 @@ pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Tic
     let network = source.masked(network_mask);
     let source = tables.hash(source.masked(source_mask));
     if !has_room(source_short, source) || !has_room(source_long, source) {
-        return Err(Reason::SourceLimit);
+        let is_excess = tables.set().proves(id) && !has_completions_left(tables, id, service, 0, source, now);
+        return Err(Over { reason: Reason::SourceLimit, is_excess });
     }
     let network = tables.hash(network);
     if !has_room(network_short, network) || !has_room(network_long, network) {
-        return Err(Reason::NetworkLimit);
+        let is_excess = tables.set().proves(id) && !has_completions_left(tables, id, service, 2, network, now);
+        return Err(Over { reason: Reason::NetworkLimit, is_excess });
     }
     let charge = |limit, hash| charge(tables, limit, hash, now);
+    // Another processor took the room meanwhile.
     if !charge(source_short, source) || !charge(source_long, source) {
-        return Err(Reason::SourceLimit);
+        return Err(Over { reason: Reason::SourceLimit, is_excess: false });
     }
     if !charge(network_short, network) || !charge(network_long, network) {
-        return Err(Reason::NetworkLimit);
+        return Err(Over { reason: Reason::NetworkLimit, is_excess: false });
     }
     Ok(())
 }
@@ -55,19 +66,29 @@ pub fn admit<T: Tables>(tables: &T, service: &Service, source: Address, now: Tic
 #[inline(always)]
 pub fn excess<T: Tables>(tables: &T, id: ServiceId, service: &Service, source: Address, now: Ticks) -> Option<Reason> {
     let (source_mask, network_mask) = service.masks(source);
-    let completions = Completions(tables);
-    let [source_short, source_long, network_short, network_long] = &service.limits;
-    let has_room = |limit, window, hash| has_room(&completions, &of_completions(limit, id, window), hash, now);
-
-    let hash = tables.hash(source.masked(source_mask));
-    if !has_room(source_short, 0, hash) || !has_room(source_long, 1, hash) {
+    if !has_completions_left(tables, id, service, 0, tables.hash(source.masked(source_mask)), now) {
         return Some(Reason::SourceLimit);
     }
-    let hash = tables.hash(source.masked(network_mask));
-    if !has_room(network_short, 2, hash) || !has_room(network_long, 3, hash) {
+    if !has_completions_left(tables, id, service, 2, tables.hash(source.masked(network_mask)), now) {
         return Some(Reason::NetworkLimit);
     }
     None
+}
+
+/// Whether one more completed connection is within both windows of a level; `first` is the place of the short one.
+#[inline(always)]
+fn has_completions_left<T: Tables>(
+    tables: &T,
+    id: ServiceId,
+    service: &Service,
+    first: u32,
+    hash: u64,
+    now: Ticks,
+) -> bool {
+    let completions = Completions(tables);
+    let (short, long) = (&service.limits[first as usize], &service.limits[first as usize + 1]);
+    has_room(&completions, &of_completions(short, id, first), hash, now)
+        && has_room(&completions, &of_completions(long, id, first + 1), hash, now)
 }
 
 /// Charges a completed connection, in the cells that are for that alone.

@@ -7,7 +7,7 @@ use crate::{
 
 /// Bytes of the longest answer: an IPv6 header and a TCP header without options.
 pub const LONGEST: usize = WORDS * size_of::<u32>();
-const WORDS: usize = V6_WORDS + TCP_WORDS;
+pub const WORDS: usize = V6_WORDS + TCP_WORDS;
 const V4_WORDS: usize = 5;
 const V6_WORDS: usize = 10;
 const TCP_WORDS: usize = 5;
@@ -52,6 +52,12 @@ impl Answer {
         let ports = (u32::from(parsed.port) << 16) | u32::from(parsed.source_port);
         let offset_and_flags = ((TCP_WORDS as u32) << 28) | (ACK << 16);
         Self::of(parsed.family, parsed.destination, parsed.source, [ports, 0, cookie, offset_and_flags])
+    }
+
+    /// Its words as they are stored; those of an IPv4 answer are the first ten.
+    #[inline(always)]
+    pub const fn words(&self) -> &[u32; WORDS] {
+        &self.words
     }
 
     /// Its bytes: those of an IPv4 answer are the first [`Answer::length`].

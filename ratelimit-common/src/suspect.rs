@@ -4,27 +4,26 @@ use crate::{
     Challenge, Reason, Service, ServiceId,
     challenge::{Seen, Slot},
     limit::Ticks,
-    limiter::{admit, excess, let_in, spend_retry},
+    limiter::{Over, admit, excess, let_in, spend_retry},
     parse::Parsed,
     reply::can_be_answered,
     suspicion,
     tables::Tables,
 };
 
-/// Which limit a new connection is over, if SYNs are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// Not asked yet.
-    Unknown,
-    Source,
-    Network,
-}
-
-/// Judges a new connection of which a glance says that it, or its service, is suspect: at its connection cap? within its limits
-/// and of no suspect service, or proven? over its limit by what it completed? has it answered, or repeated itself? Else it is
-/// challenged.
+/// Judges a new connection of which a glance says that it is over a limit by the count of SYNs, or that there is something
+/// about its service.
+///
+/// At its connection cap? Within its limits, and either of no suspect service or proven? Over a limit by what it completed? Has
+/// it answered, or repeated itself? Else it is challenged.
 #[inline(always)]
-pub fn judge_suspect<T: Tables>(parsed: &Parsed, over: Over, id: ServiceId, service: &Service, tables: &T) -> Reason {
+pub fn judge_suspect<T: Tables>(
+    parsed: &Parsed,
+    is_over: bool,
+    id: ServiceId,
+    service: &Service,
+    tables: &T,
+) -> Reason {
     let set = tables.set();
     if is_capped(parsed, id, service, tables) {
         return Reason::ConnectionCap;
@@ -34,11 +33,10 @@ pub fn judge_suspect<T: Tables>(parsed: &Parsed, over: Over, id: ServiceId, serv
     let tuple = tables.tuple(parsed);
     let slot = tables.slot(tuple.place());
     let seen = if set.proves(id) { slot.seen(tuple, parsed.sequence, now) } else { Seen::Nothing };
-    let is_free = over == Over::Unknown && is_free(parsed, id, tables, now);
+    let is_free = !is_over && is_free(parsed, id, tables, now);
     let is_retried = !is_free && seen == Seen::Repeated && spend_retry(tables, service, now);
-    let mut is_over = over != Over::Unknown;
     if (is_free || is_retried) && seen != Seen::Ticket {
-        match admit(tables, service, parsed.source, now) {
+        match admit(tables, id, service, parsed.source, now) {
             Ok(()) => {
                 let is_service_over = let_in(tables, id, service, now);
                 return match (is_retried, is_service_over) {
@@ -47,18 +45,16 @@ pub fn judge_suspect<T: Tables>(parsed: &Parsed, over: Over, id: ServiceId, serv
                     (false, false) => Reason::Admitted,
                 };
             }
-            Err(reason) if !set.proves(id) => return reason,
-            Err(_) => is_over = true,
-        }
-    }
-    // What others send in its name does not count: only what it completed itself can be its excess. So a repetition is held to
-    // its budget alone where limits of SYNs are used up.
-    if is_over || seen == Seen::Ticket {
-        if let Some(reason) = excess(tables, id, service, parsed.source, now) {
-            return reason;
+            Err(Over { reason, is_excess }) if is_excess || !set.proves(id) => return reason,
+            Err(_) => {}
         }
     }
     if seen == Seen::Ticket || is_retried {
+        // What others send in its name does not count: only what it completed itself can be its excess. So a repetition is
+        // held to its budget alone where limits of SYNs are used up.
+        if let Some(reason) = excess(tables, id, service, parsed.source, now) {
+            return reason;
+        }
         let_in(tables, id, service, now);
         return if is_retried { Reason::Repeated } else { Reason::Ticketed };
     }

@@ -20,6 +20,7 @@ const S: u64 = 1_000_000_000;
 /// The step of the kernel's coarse clock at 250 Hz.
 const CLOCK_STEP_NS: u64 = 4_000_000;
 const START_NS: u64 = S;
+const ID: ServiceId = ServiceId::new(0).unwrap();
 
 /// Tables in plain memory, with a clock that is set.
 struct Host {
@@ -197,7 +198,7 @@ impl Trial {
             for number in 0..flood_per_s {
                 self.host.now_ns.set(START_NS + second * S + number * S / flood_per_s);
                 let source = self.random.source();
-                let _ = admit(&self.host, &self.service, source, self.host.ticks());
+                let _ = admit(&self.host, ID, &self.service, source, self.host.ticks());
                 if number % 32 == 0 {
                     self.send_steady(warm);
                 }
@@ -215,7 +216,7 @@ impl Trial {
                 continue;
             }
             steady.next_ns += steady.every_ns;
-            let refused = admit(&self.host, &self.service, steady.source, now).is_err();
+            let refused = admit(&self.host, ID, &self.service, steady.source, now).is_err();
             if count && steady.every_ns < 2 * S {
                 self.steady_count.add(refused);
             }
@@ -228,7 +229,7 @@ impl Trial {
         let cells = self.limit.choose(self.host.secret.hash(source)).map(|index| &self.host.cells[index as usize]);
         let before = cells.map(Cell::get);
         for _ in 0..self.burst {
-            self.burst_count.add(admit(&self.host, &self.service, source, now).is_err());
+            self.burst_count.add(admit(&self.host, ID, &self.service, source, now).is_err());
         }
         for (cell, value) in cells.into_iter().zip(before) {
             cell.set(value);

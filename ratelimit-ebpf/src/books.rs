@@ -131,10 +131,9 @@ impl Settled {
         let class = ClassId((self.0 >> CLASS_SHIFT) as u16);
         let doubt = match (self.0 & DOUBT) >> DOUBT_SHIFT {
             1 => Doubt::Pressed,
-            2 => Doubt::Source,
-            3 => Doubt::Network,
-            4 => Doubt::Answer,
-            5 => Doubt::Connection,
+            2 => Doubt::Over,
+            3 => Doubt::Answer,
+            4 => Doubt::Connection,
             _ => Doubt::None,
         };
         let mode = gate.set().mode(service);
@@ -166,7 +165,7 @@ impl<'a, const CLOSELY: bool> Books<'a, CLOSELY> {
         let is_last = match self.doubt {
             Doubt::None => true,
             Doubt::Connection => !strays::are_sought(),
-            Doubt::Pressed | Doubt::Source | Doubt::Network | Doubt::Answer => false,
+            Doubt::Pressed | Doubt::Over | Doubt::Answer => false,
         };
         if !is_last || self.count(parsed, action) {
             return Settled::in_doubt(self.outcome, self.doubt, self.gate, self.class);

@@ -1,5 +1,7 @@
 //! What the gate knows of suspects and of completed handshakes. Of these maps packets write the slots alone.
 
+use core::intrinsics::{AtomicOrdering, atomic_or};
+
 use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
     macros::btf_map,
@@ -10,8 +12,8 @@ use ratelimit_common::{
     challenge::{SLOTS, Slot},
     map::{CELLS_PER_LINE, MMAPABLE, NO_PREALLOC},
     proof::{
-        COMPLETED_LINES, Mark, OLDER_SOURCES, OPEN_SOURCES, Open, OpenKey, PROVEN_SOURCES, Proven, SITES, Watched,
-        proven_source,
+        COMPLETED_LINES, FILTER_WORDS, Mark, OLDER_SOURCES, OPEN_SOURCES, Open, OpenKey, PROVEN_SOURCES, Proven, SITES,
+        Watched, filter_place, proven_source,
     },
 };
 
@@ -24,6 +26,9 @@ static COMPLETED: Array<[u32; CELLS_PER_LINE], COMPLETED_LINES, MMAPABLE> = Arra
 /// Sources that completed a handshake. Never evicted; the controller takes out those that are too old.
 #[btf_map]
 pub static PROVEN: HashMap<Address, Proven, PROVEN_SOURCES, NO_PREALLOC> = HashMap::new();
+/// Bits of proven sources: who has none of his own is none.
+#[btf_map]
+static PROVEN_FILTER: Array<u64, FILTER_WORDS, MMAPABLE> = Array::new();
 /// How many proven sources each IPv6 /48 has.
 #[btf_map]
 pub static PROVEN_OF_SITE: HashMap<u64, u64, SITES, NO_PREALLOC> = HashMap::new();
@@ -58,7 +63,23 @@ pub fn put_slot(place: u32, slot: Slot) {
 
 #[inline(always)]
 pub fn is_proven(source: &Address, now_ns: u64) -> bool {
-    proven_at(source, now_ns) != 0
+    let (word, bits) = filter_place(proven_source(*source));
+    PROVEN_FILTER.get(word).is_some_and(|found| *found & bits == bits) && proven_at(source, now_ns) != 0
+}
+
+/// Sets the bits of a proven source.
+#[inline(always)]
+pub fn mark_proven(source: Address) {
+    const ORDER: AtomicOrdering = AtomicOrdering::Relaxed;
+    let (word, bits) = filter_place(source);
+    if let Some(word) = PROVEN_FILTER.get_ptr_mut(word) {
+        // SAFETY: an aligned word of the map; others write it only as a whole.
+        unsafe {
+            if word.read_volatile() & bits != bits {
+                atomic_or::<u64, u64, ORDER>(word, bits);
+            }
+        }
+    }
 }
 
 /// A function of its own, and global: its stack is not that of whoever asks.

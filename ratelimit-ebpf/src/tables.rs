@@ -8,7 +8,7 @@ use core::{
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use ratelimit_common::{
@@ -46,6 +46,8 @@ pub struct Gate<const CLOSELY: bool = false> {
     set: &'static Set,
     secret: &'static Secret,
     now: Cell<u64>,
+    /// The hash of the connection, once it was asked for; 0 before.
+    tuple: Cell<u64>,
 }
 
 impl<const CLOSELY: bool> Gate<CLOSELY> {
@@ -58,7 +60,7 @@ impl<const CLOSELY: bool> Gate<CLOSELY> {
     #[inline(always)]
     pub fn open_at(epoch: u32) -> Option<Self> {
         let epoch = epoch & 1;
-        Some(Self { epoch, set: SETS.get(epoch)?, secret: SECRET.get(0)?, now: Cell::new(0) })
+        Some(Self { epoch, set: SETS.get(epoch)?, secret: SECRET.get(0)?, now: Cell::new(0), tuple: Cell::new(0) })
     }
 
     #[inline(always)]
@@ -73,11 +75,27 @@ impl<const CLOSELY: bool> Gate<CLOSELY> {
     }
 }
 
-/// Nanoseconds of the coarse clock.
+/// What the coarse clock showed when the kernel's ticks were last found changed, and those ticks. Written without order: whoever
+/// writes shows a time of the same tick, or of the one before.
+static mut TIME_NS: u64 = 0;
+static mut TIME_TICKS: u64 = u64::MAX;
+
+/// Nanoseconds of the coarse clock, late by a tick at most.
+///
+/// It advances with the kernel's ticks and costs 18 ns to read; the ticks are a word in memory.
 #[inline(always)]
 pub fn clock_ns() -> u64 {
-    // SAFETY: the helper takes nothing and has no precondition.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    // SAFETY: the helpers take nothing and have no precondition; the words are aligned, and written only as a whole.
+    unsafe {
+        let ticks = bpf_jiffies64();
+        if (&raw const TIME_TICKS).read_volatile() == ticks {
+            return (&raw const TIME_NS).read_volatile();
+        }
+        let now_ns = bpf_ktime_get_coarse_ns();
+        (&raw mut TIME_NS).write_volatile(now_ns);
+        (&raw mut TIME_TICKS).write_volatile(ticks);
+        now_ns
+    }
 }
 
 impl<const CLOSELY: bool> Cells for Gate<CLOSELY> {
@@ -134,7 +152,12 @@ impl<const CLOSELY: bool> Tables for Gate<CLOSELY> {
     #[inline(always)]
     fn tuple(&self, parsed: &Parsed) -> Tuple {
         match CLOSELY {
-            true => Tuple::from_hash(hash_of_connection(parsed)),
+            true => {
+                if self.tuple.get() == 0 {
+                    self.tuple.set(hash_of_connection(parsed));
+                }
+                Tuple::from_hash(self.tuple.get())
+            }
             false => Tuple::of(self.secret, parsed),
         }
     }

@@ -21,11 +21,13 @@ use ratelimit_common::{
 };
 
 use crate::{
-    proofs::{CompletedCells, MARKS, OPEN, PROVEN, PROVEN_OF_SITE, WATCHED, count_of},
+    proofs::{CompletedCells, MARKS, OPEN, PROVEN, PROVEN_OF_SITE, WATCHED, count_of, mark_proven},
     tables::{Gate, clock_ns},
 };
 
 const ORDER: AtomicOrdering = AtomicOrdering::Relaxed;
+/// For additions whose outcome is asked for: LLVM 22 makes relaxed ones an instruction that tells none.
+const TELLING: AtomicOrdering = AtomicOrdering::SeqCst;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 
@@ -100,7 +102,8 @@ fn cap(gate: &Gate<true>, id: ServiceId, service: &Service, key: &OpenKey) {
 /// Notes a completed handshake.
 #[inline(always)]
 fn establish(context: &SockOpsContext) -> Option<()> {
-    let id = mark_of(context)?.key.service()?;
+    // SAFETY: the storage of a live socket.
+    let id = unsafe { (*mark_of(context)?).key }.service()?;
     let gate = Gate::<true>::open()?;
     let source = remote_address(context)?;
     let service = gate.set().service_of(id);
@@ -126,43 +129,53 @@ fn is_trusted(gate: &Gate<true>, source: &Address, id: ServiceId) -> bool {
 #[inline(always)]
 fn prove(source: Address, now_ns: u64) {
     let key = proven_source(source);
+    // Again each time: the controller may have made the filter anew without it.
+    mark_proven(key);
     if let Some(proven) = PROVEN.get_ptr_mut(&key) {
         // SAFETY: an entry stays readable until this run of the program ends; other processors write it only by words.
         unsafe { (&raw mut (*proven).last_ns).write_volatile(now_ns) };
         return;
     }
     let site = site(source).map(|site| site.words().0);
-    if site.is_some_and(|site| !has_room(site)) {
+    if site.is_some_and(|site| !take_place(site)) {
         return watched(|all| all.not_noted_of_site += 1);
     }
     let fresh = Proven { last_ns: now_ns, exchanged_ns: 0 };
-    match PROVEN.insert(&key, &fresh, BPF_NOEXIST.into()) {
-        Ok(()) => {
-            if let Some(site) = site {
-                add_to_site(site);
-            }
-        }
-        // Another processor was first, or there is no room.
-        Err(_) if PROVEN.get_ptr(&key).is_none() => watched(|all| all.not_noted += 1),
-        Err(_) => {}
+    if PROVEN.insert(&key, &fresh, BPF_NOEXIST.into()).is_ok() {
+        return;
+    }
+    if let Some(site) = site {
+        give_back(site);
+    }
+    // Unless another processor was first, there is no room.
+    if PROVEN.get_ptr(&key).is_none() {
+        watched(|all| all.not_noted += 1);
     }
 }
 
-/// Whether a /48 may have one proven source more.
+/// Takes one of the places that a /48 has for proven sources; false if none is left.
 #[inline(always)]
-fn has_room(site: u64) -> bool {
-    // SAFETY: an entry stays readable until this run of the program ends.
-    match unsafe { PROVEN_OF_SITE.get(&site) } {
-        Some(count) => *count < u64::from(PROVEN_PER_SITE),
-        None => PROVEN_OF_SITE.insert(&site, &0, BPF_NOEXIST.into()).is_ok() || PROVEN_OF_SITE.get_ptr(&site).is_some(),
+fn take_place(site: u64) -> bool {
+    if PROVEN_OF_SITE.get_ptr(&site).is_none() {
+        // Another processor may be first.
+        let _ = PROVEN_OF_SITE.insert(&site, &0, BPF_NOEXIST.into());
     }
+    let Some(count) = PROVEN_OF_SITE.get_ptr_mut(&site) else {
+        return false;
+    };
+    // SAFETY: an entry stays readable until this run of the program ends; other processors write it only so.
+    let is_free = unsafe { atomic_xadd::<u64, u64, TELLING>(count, 1) } < u64::from(PROVEN_PER_SITE);
+    if !is_free {
+        give_back(site);
+    }
+    is_free
 }
 
 #[inline(always)]
-fn add_to_site(site: u64) {
+fn give_back(site: u64) {
     if let Some(count) = PROVEN_OF_SITE.get_ptr_mut(&site) {
-        // SAFETY: an entry stays readable until this run of the program ends.
-        unsafe { atomic_xadd::<u64, u64, ORDER>(count, 1) };
+        // SAFETY: an entry stays readable until this run of the program ends; other processors write it only so.
+        unsafe { atomic_xsub::<u64, u64, ORDER>(count, 1) };
     }
 }
 
@@ -170,8 +183,12 @@ fn add_to_site(site: u64) {
 #[inline(always)]
 fn close(context: &SockOpsContext) -> Option<()> {
     let mark = mark_of(context)?;
+    // SAFETY: the storage of a live socket, whose changes of state come one after the other. Its program may connect it anew,
+    // which is no connection of ours any more.
+    let key = unsafe { core::mem::replace(&mut (*mark).key, OpenKey::NOBODY) };
+    key.service()?;
     let now_ns = clock_ns();
-    if let Some(open) = OPEN.get_ptr_mut(&mark.key) {
+    if let Some(open) = OPEN.get_ptr_mut(&key) {
         // SAFETY: an entry stays readable until this run of the program ends; other processors write it only by words.
         unsafe {
             (&raw mut (*open).changed_ns).write_volatile(now_ns);
@@ -183,8 +200,8 @@ fn close(context: &SockOpsContext) -> Option<()> {
     }
     // SAFETY: fields of the context of this run.
     let (received, acknowledged) = unsafe { ((*context.ops).bytes_received, (*context.ops).bytes_acked) };
-    // The handshake counts as a byte.
-    if received > 0 && acknowledged > 1 {
+    // The end of a connection counts as a byte of whoever closes it.
+    if received > 1 && acknowledged > 1 {
         let proven = PROVEN.get_ptr_mut(&proven_source(remote_address(context)?))?;
         // SAFETY: as above.
         unsafe { (&raw mut (*proven).exchanged_ns).write_volatile(now_ns) };
@@ -194,12 +211,11 @@ fn close(context: &SockOpsContext) -> Option<()> {
 
 /// The mark of a socket that is counted.
 #[inline(always)]
-fn mark_of(context: &SockOpsContext) -> Option<Mark> {
+fn mark_of(context: &SockOpsContext) -> Option<*mut Mark> {
     let socket = socket(context)?;
     // SAFETY: the socket is that of the context, and not null.
     let mark = unsafe { bpf_sk_storage_get(marks(), socket.cast(), core::ptr::null_mut(), 0) }.cast::<Mark>();
-    // SAFETY: the storage of a live socket.
-    (!mark.is_null()).then(|| unsafe { *mark })
+    (!mark.is_null()).then_some(mark)
 }
 
 /// Marks a socket.

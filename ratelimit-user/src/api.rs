@@ -16,7 +16,7 @@
 //! | `POST /v1/entries/KIND` | [`EntryRequest`] | `[EntryView]` |
 //! | `DELETE /v1/entries/KIND` | [`EntryRequest`], of which only the network counts | `[EntryView]` |
 //! | `GET /v1/bans` | | `[BanView]` |
-//! | `POST /v1/bans` | [`BanRequest`] | [`Banned`] |
+//! | `POST /v1/bans` | [`BanRequest`] | [`Banned`]; with `kill_failed` the ban is in force, and connections are left |
 //! | `DELETE /v1/bans` | [`UnbanRequest`] | [`Unbanned`] |
 //! | `GET /v1/sources?by=B&most=N` | | `[SourceView]` |
 //! | `GET /v1/lists` | | `[ListView]` |
@@ -90,8 +90,11 @@ pub struct ServiceStatus {
     pub mode: Mode,
     /// By reason; only reasons that occurred.
     pub counts: BTreeMap<String, Count>,
-    /// New connections that were let through.
+    /// New connections that were let in.
     pub admitted: u64,
+    /// New connections of suspects that were asked to prove themselves, or would have been in enforce. Those who did are
+    /// admitted by their next SYN.
+    pub asked: u64,
     /// Frames that were dropped.
     pub refused: u64,
     /// Frames that would have been dropped in enforce.
@@ -162,13 +165,23 @@ pub struct Challenges {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum SourcesBy {
-    /// Those with the most open connections.
+    /// Those with the most open connections
     #[default]
     Connections,
-    /// Those with the most refusals among the latest sampled events.
+    /// Those with the most refusals among the latest sampled events
     Drops,
-    /// Those of the latest sampled events.
+    /// Those of the latest sampled events
     Last,
+}
+
+impl SourcesBy {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Drops => "drops",
+            Self::Last => "last",
+        }
+    }
 }
 
 /// A source.
@@ -211,7 +224,7 @@ pub struct Event {
     /// RFC 3339, UTC, with milliseconds.
     pub at: String,
     pub reason: String,
-    /// `pass`, `drop` or `reset`.
+    /// `pass`, `drop`, `reset` or `challenge`.
     pub action: String,
     pub mode: Mode,
     pub service: Option<String>,
@@ -243,9 +256,9 @@ pub struct ServiceExplanation {
     pub reason: String,
     /// The reason in a sentence.
     pub meaning: String,
-    /// What enforce does with it.
+    /// Whether it is refused where that is enforced. Who is only asked to prove itself is not.
     pub refused: bool,
-    /// What happens in the mode that holds: `pass`, `drop` or `reset`.
+    /// What happens in the mode that holds: `pass`, `drop`, `reset` or `challenge`.
     pub action: String,
     /// Every trust, allow and block entry the address is in.
     pub entries: Vec<EntryView>,
@@ -413,7 +426,7 @@ pub struct BanRequest {
     pub services: Vec<String>,
     #[serde(default)]
     pub note: Option<String>,
-    /// Ends its open connections too.
+    /// Ends its open connections to these services too, except those that are allowed.
     #[serde(default)]
     pub kill: bool,
 }
@@ -447,6 +460,9 @@ pub struct Banned {
     /// Open connections that were ended, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed: Option<u64>,
+    /// Why not all of them were. The ban is in force all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_failed: Option<String>,
 }
 
 /// Bans to end: those around an address and inside a network, or all.

@@ -30,8 +30,8 @@ use tokio::{
 
 use crate::api::{
     BanRequest, BanView, Banned, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitsView,
-    ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, Refused, Reloaded, ResetLimit, SetLimit, SetMode, Status,
-    UnbanRequest, Unbanned,
+    ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, Refused, Reloaded, ResetLimit, SetLimit, SetMode,
+    SourceView, SourcesBy, Status, UnbanRequest, Unbanned,
 };
 use crate::config::EntryKind;
 use crate::ssh;
@@ -133,6 +133,11 @@ impl Client {
 
     pub fn unban(&self, which: &UnbanRequest) -> Result<Unbanned, ClientError> {
         self.tell(Method::DELETE, "/v1/bans", which)
+    }
+
+    /// At most so many sources.
+    pub fn sources(&self, by: SourcesBy, most: u32) -> Result<Vec<SourceView>, ClientError> {
+        self.ask(Method::GET, &format!("/v1/sources?by={}&most={most}", by.name()))
     }
 
     pub fn lists(&self) -> Result<Vec<ListView>, ClientError> {

@@ -11,7 +11,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use bytemuck::try_pod_read_unaligned;
-use ratelimit_common::{Action, Address, Event as Sample, Set};
+use ratelimit_common::{Action, Address, Event as Sample, Reason, Set};
 use tokio::{io::unix::AsyncFd, sync::broadcast};
 
 use crate::{api, config::Mode, plane};
@@ -110,6 +110,11 @@ pub const fn mode(mode: ratelimit_common::Mode) -> Mode {
         ratelimit_common::Mode::Observe => Mode::Observe,
         ratelimit_common::Mode::Enforce => Mode::Enforce,
     }
+}
+
+/// The reason of this name; none if another version of the gate wrote it.
+pub fn reason_of(label: &str) -> Option<Reason> {
+    Reason::ALL.iter().copied().find(|reason| reason.label() == label)
 }
 
 pub const fn action_label(action: Action) -> &'static str {

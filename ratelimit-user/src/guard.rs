@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::{config::Network, lists::Networks, machine::Machine};
+use crate::{
+    config::{Config, Diagnostic, Entry, EntryProblem, Network},
+    lists::Networks,
+    machine::Machine,
+};
 
 /// A network that nothing may block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,16 @@ impl NeverBlock {
         self.guarded.iter().find(|one| one.network.contains(network))
     }
 
+    /// Entries of `block` that do nothing because all they name is never blocked.
+    pub fn idle_blocks(&self, file: &str, config: &Config) -> Vec<Diagnostic> {
+        let idle = |(index, entry): (usize, &Entry)| {
+            let guarded = self.around(entry.network)?.to_string();
+            let problem = EntryProblem::Guarded { network: entry.network, guarded }.into();
+            Some(Diagnostic { file: file.to_owned(), position: None, key: format!("block[{index}]"), problem })
+        };
+        config.block.iter().enumerate().filter_map(idle).collect()
+    }
+
     /// Those inside a network, which a block of it spares.
     pub fn inside(&self, network: Network) -> impl Iterator<Item = &Guarded> {
         self.guarded.iter().filter(move |one| network.contains(one.network))
@@ -120,6 +134,7 @@ mod tests {
             gateways: vec![ip("192.0.2.2")],
             resolvers: vec![ip("198.51.100.53")],
             processors: 1,
+            ..Machine::default()
         };
         NeverBlock::of(&machine, &[ip("::ffff:203.0.113.7")], &[network("10.7.0.0/16")])
     }
@@ -141,6 +156,22 @@ mod tests {
         }
         assert_eq!(set().meeting(network("203.0.113.8")), None);
         assert_eq!(set().networks().count(), set().as_list().len());
+    }
+
+    #[test]
+    fn a_block_that_can_never_act_is_told_with_what_it_lies_in() {
+        let block = r#"block = ["192.0.2.0/24", "10.7.1.0/24", "203.0.113.8", "192.0.2.2"]"#;
+        let config = Config::parse(block, "test").unwrap().config;
+        let told: Vec<String> = set().idle_blocks("r.toml", &config).iter().map(Diagnostic::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "r.toml: block[1]: block 10.7.1.0/24 can never act: nothing blocks 10.7.0.0/16, in never_block\n    \
+                 remove it from block",
+                "r.toml: block[3]: block 192.0.2.2/32 can never act: nothing blocks 192.0.2.2/32, a default gateway\n    \
+                 remove it from block",
+            ]
+        );
     }
 
     #[test]

@@ -7,10 +7,11 @@ use ratelimit_common::{Address, ServiceId, Set, map::LINE_BYTES};
 
 use crate::{
     api,
+    bans::Book,
     changes::{Changes, Ending},
     compile,
     config::{Mode, Paths, fold_address},
-    controller::answer::mode_ends,
+    controller::{answer::mode_ends, keep_proven},
     events,
     lock::Lock,
     plane::{Maps, Pins, open_in_force, open_watch, take_down},
@@ -69,6 +70,19 @@ pub fn explain(paths: &Paths, address: IpAddr, service: Option<&str>) -> anyhow:
     Ok(api::Explanation { address, controller: false, services, proven, recent: Vec::new() })
 }
 
+/// Sources by their open connections: events are kept by the controller alone.
+pub fn sources(paths: &Paths, by: api::SourcesBy, most: u32) -> anyhow::Result<Vec<api::SourceView>> {
+    if by != api::SourcesBy::Connections {
+        bail!(
+            "only a controller keeps the events that `--by {}` is about; `--by connections` works without",
+            by.name()
+        );
+    }
+    let pins = Pins::at(&paths.pins);
+    let (set, watch) = (open_in_force(&pins)?.active_set()?, open_watch(&pins)?);
+    Ok(view::sources(&watch, &set, &[], by, most as usize)?)
+}
+
 /// Changes the mode in the pinned maps, and remembers it for the next controller.
 ///
 /// What ends by itself ends when a controller runs again, and not before its time.
@@ -107,7 +121,11 @@ fn change_mode(maps: &mut Maps, mode: Mode, id: Option<ServiceId>) -> anyhow::Re
 
 pub fn detach(paths: &Paths) -> anyhow::Result<api::Detached> {
     let _lock = Lock::take(&paths.socket)?;
-    Ok(api::Detached { interfaces: take_down(&Pins::at(&paths.pins))? })
+    let pins = Pins::at(&paths.pins);
+    if let Ok(watch) = open_watch(&pins) {
+        keep_proven(&watch, &mut Book::open(&paths.state)?)?;
+    }
+    Ok(api::Detached { interfaces: take_down(&pins)? })
 }
 
 fn mode_view(set: &Set) -> api::ModeView {

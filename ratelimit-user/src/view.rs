@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, time::SystemTime};
 
 use aya::maps::MapError;
 use ratelimit_common::{
-    Address, Family, Parsed, Reason, SERVICES, ServiceId, Set, Tables as _,
+    Address, Family, Kind, Parsed, Reason, SERVICES, ServiceId, Set, Tables as _,
     event::{Tally, tally_index},
     judge,
     limit::TICK_NS,
@@ -21,7 +21,7 @@ use crate::{
     bans::ProvenSource,
     config::{Level, Limit, Network},
     controller::answer::rfc3339,
-    events::{action_label, mode},
+    events::{action_label, mode, reason_of},
     plane::{LiveTables, Maps, WatchMaps, now},
 };
 
@@ -130,8 +130,7 @@ pub fn sources(
         let source = Address::from(source);
         let key = OpenKey::new(source.masked(set.service_at(*id).masks(source).0), *id);
         let view = all.entry(key).or_insert_with(|| nobody(set, &key, *id));
-        let refuses = Reason::ALL.iter().any(|reason| reason.label() == event.reason && reason.refuses());
-        view.drops += u64::from(refuses);
+        view.drops += u64::from(reason_of(&event.reason).is_some_and(Reason::refuses));
         (view.last, view.reason) = (Some(event.at.clone()), Some(event.reason.clone()));
     }
     let mut all: Vec<(OpenKey, SourceView)> = all.into_iter().collect();
@@ -171,17 +170,20 @@ fn nobody(set: &Set, key: &OpenKey, id: ServiceId) -> SourceView {
 
 fn count_service(set: &Set, id: ServiceId, name: &str, tallies: &[Tally]) -> ServiceStatus {
     let counts = counts_of(Some(id), tallies);
-    let sum = |wanted: fn(&Reason) -> bool, part: fn(&Count) -> u64| {
-        let reasons = Reason::ALL.iter().filter(|reason| wanted(reason));
+    let sum = |kind: Kind, part: fn(&Count) -> u64| {
+        let reasons = Reason::ALL.iter().filter(|reason| reason.kind() == kind);
+        // Of what passes only new connections are worth a sum.
+        let reasons = reasons.filter(|reason| kind != Kind::Passes || reason.is_new_connection());
         reasons.filter_map(|reason| counts.get(reason.label())).map(part).sum()
     };
     ServiceStatus {
         name: name.to_owned(),
         ports: set.ports_of(id).collect(),
         mode: mode(set.mode(Some(id))),
-        admitted: sum(|reason| reason.is_new_connection() && !reason.refuses(), |count| count.passed),
-        refused: sum(|reason| reason.refuses(), |count| count.dropped),
-        would_refuse: sum(|reason| reason.refuses(), |count| count.passed),
+        admitted: sum(Kind::Passes, |count| count.passed),
+        asked: sum(Kind::Asks, |count| count.passed.saturating_add(count.dropped)),
+        refused: sum(Kind::Refuses, |count| count.dropped),
+        would_refuse: sum(Kind::Refuses, |count| count.passed),
         pressure: Pressure::default(),
         counts,
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -112,6 +113,24 @@ impl Controller {
         Ok(serde_json::from_value(self.json(&["status"])?)?)
     }
 
+    /// What it answers to a request over its socket.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = UnixStream::connect(self.socket()).context("the controller does not listen")?;
+        stream.set_read_timeout(Some(CLI_TIMEOUT))?;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.strip_prefix("HTTP/1.1 200").and_then(|answer| Some(answer.split_once("\r\n\r\n")?.1));
+        let body = body.with_context(|| format!("{method} {path} was answered {answer:?}"))?;
+        serde_json::from_str(body).with_context(|| format!("{method} {path} was answered {body:?}"))
+    }
+
     /// SIGKILL: what is in force stays in force.
     pub fn kill9(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
@@ -123,6 +142,12 @@ impl Controller {
     /// SIGTERM, as a service manager does it: the filter ends too, unless the options hold `--keep`.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.process.take().context("the controller does not run")?.terminate(STOP_TIMEOUT)
+    }
+
+    /// Kills it and takes away all that the kernel holds of it, as when the machine starts anew.
+    pub fn forget_kernel(&mut self) -> Result<()> {
+        self.kill9()?;
+        fs::remove_dir_all(self.pins()).with_context(|| format!("cannot remove {}", self.pins().display()))
     }
 
     /// Starts it again over what is pinned; if it still runs, it is killed first.

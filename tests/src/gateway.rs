@@ -39,6 +39,9 @@ const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// Every address of these is the outside's own: sockets can be bound to them.
 const OUTSIDE_NETWORKS: [&str; 2] = ["10.0.0.0/8", "2001:db8:1::/48"];
 
+/// A hardware address that nobody has.
+const NOBODY: &str = "02:00:00:00:00:99";
+
 /// How long counters may take to show what was sent, on a busy machine.
 const SETTLE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
@@ -130,6 +133,16 @@ impl Wire {
         Ok(Flood::new(self.outside.path(), OUT).template(template).sources(pattern))
     }
 
+    /// Has nothing arrive at anybody until [`Self::speak`]: each side believes the other at a hardware address that nobody
+    /// has. The gate sees the frames all the same.
+    pub fn silence(&self) -> Result<()> {
+        introduce(&self.gateway, &self.outside, [NOBODY, NOBODY])
+    }
+
+    pub fn speak(&self) -> Result<()> {
+        introduce(&self.gateway, &self.outside, [&self.gateway.mac(LAN)?, &self.outside.mac(OUT)?])
+    }
+
     /// Frames that came in at the gateway's interface: those its XDP program saw, whatever it did with them.
     pub fn frames_received(&self) -> Result<u64> {
         frames_received(&self.gateway, LAN)
@@ -148,14 +161,19 @@ fn connect(gateway: &Namespace, outside: &Namespace, mtu: u32) -> Result<[[u8; 6
     gateway.route("default", OUTSIDE_V4.into())?;
     gateway.route("default", OUTSIDE_V6.into())?;
     let (gateway_mac, outside_mac) = (gateway.mac(LAN)?, outside.mac(OUT)?);
-    // Nobody has to be asked for, so nothing but what a test sends crosses the wire.
+    introduce(gateway, outside, [&gateway_mac, &outside_mac])?;
+    Ok([octets(&gateway_mac)?, octets(&outside_mac)?])
+}
+
+/// Nobody has to be asked for, so nothing but what a test sends crosses the wire.
+fn introduce(gateway: &Namespace, outside: &Namespace, [gateway_mac, outside_mac]: [&str; 2]) -> Result<()> {
     for neighbour in [OUTSIDE_V4.into(), OUTSIDE_V6.into()] {
-        gateway.neighbour(neighbour, &outside_mac, LAN)?;
+        gateway.neighbour(neighbour, outside_mac, LAN)?;
     }
     for neighbour in [GATEWAY_V4.into(), GATEWAY_V6.into()] {
-        outside.neighbour(neighbour, &gateway_mac, OUT)?;
+        outside.neighbour(neighbour, gateway_mac, OUT)?;
     }
-    Ok([octets(&gateway_mac)?, octets(&outside_mac)?])
+    Ok(())
 }
 
 /// Frames that came in at an interface.
@@ -252,6 +270,15 @@ impl Site {
         let expected = Moved::expected(rows);
         ensure!(moved == expected, "expected\n{expected}but counted\n{moved}{}", self.controller.log());
         Ok(())
+    }
+
+    /// Why the next SYN of a source leaves the gate as it does, and whether it passes.
+    pub fn next(&self, source: IpAddr, port: u16) -> Result<(Reason, bool)> {
+        let before = self.counters()?;
+        self.wire.attempt(source, port, 1)?;
+        let moved = self.settled(&before, 1)?;
+        let reason = moved.only_reason().with_context(|| format!("one SYN of {source} moved\n{moved}"))?;
+        Ok((reason, moved.total_passed() == 1))
     }
 
     /// Has a source use up a limit, with a tick of the kernel's clock between its attempts, and asserts that a burst of them

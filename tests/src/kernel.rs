@@ -21,7 +21,7 @@ use ratelimit_common::{
     limiter::complete,
     lookup::CLASSES,
     map::CELLS_PER_LINE,
-    proof::{COMPLETED_LINES, Open, Proven},
+    proof::{COMPLETED_LINES, Open, Proven, filter_place},
 };
 use ratelimit_user::{
     lists::table::{self, Table},
@@ -103,6 +103,7 @@ pub struct Kernel {
     completed: Cells,
     slots: Cells,
     proven: HashMap<MapData, [u64; 2], [u64; 2]>,
+    proven_filter: Array<MapData, u64>,
     open: HashMap<MapData, [u64; 3], [u64; 2]>,
     /// What the services' lines are to say after they have been cleared.
     world: World,
@@ -147,6 +148,7 @@ impl Kernel {
                 other => bail!("the slots are {other:?}"),
             },
             proven: take("PROVEN")?.try_into()?,
+            proven_filter: take("PROVEN_FILTER")?.try_into()?,
             open: take("OPEN")?.try_into()?,
             world: world.clone(),
             tallies: take("TALLIES_OF")?.try_into()?,
@@ -177,6 +179,8 @@ impl Kernel {
             self.open.remove(&key)?;
         }
         for source in world.proven_sources() {
+            let (word, bits) = filter_place(*source);
+            self.proven_filter.set(word, self.proven_filter.get(&word, 0)? | bits, 0)?;
             let proven = Proven { last_ns: coarse_clock_ns()?, exchanged_ns: 0 };
             self.proven.insert(bytemuck::cast::<_, [u64; 2]>(*source), bytemuck::cast::<_, [u64; 2]>(proven), 0)?;
         }

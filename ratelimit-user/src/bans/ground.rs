@@ -42,8 +42,8 @@ impl Proof {
 
     /// By a connection that is open, with the bytes that came and those of ours that were acknowledged.
     pub fn of_connection(source: IpAddr, received: u64, acknowledged: u64) -> Option<Self> {
-        // The handshake counts as a byte.
-        (received > 0 && acknowledged > 1).then(|| Self { source: Address::from(source) })
+        // The end of a connection counts as a byte of whoever closes it.
+        (received > 1 && acknowledged > 1).then(|| Self { source: Address::from(source) })
     }
 
     /// Whether it says something of a network: a wider one holds others, who have shown nothing.
@@ -86,16 +86,16 @@ mod tests {
         let noted = Proven { last_ns: 5, exchanged_ns: 0 };
         assert_eq!(Proof::of(source, &noted, 6), None);
         assert!(Proof::of(source, &Proven { exchanged_ns: 6, ..noted }, 7).is_some());
-        assert_eq!(Proof::of_connection(source, 0, 40), None);
+        assert_eq!(Proof::of_connection(source, 1, 40), None, "it closed and said nothing");
         assert_eq!(Proof::of_connection(source, 40, 1), None);
-        assert!(Proof::of_connection(source, 1, 2).is_some());
+        assert!(Proof::of_connection(source, 2, 2).is_some());
     }
 
     #[test]
     fn what_one_source_has_shown_carries_no_ban_of_others() {
         let ground = |source: &str| Ground::Finding {
             finder: Finder::Log,
-            proof: Proof::of_connection(source.parse().unwrap(), 1, 2).unwrap(),
+            proof: Proof::of_connection(source.parse().unwrap(), 2, 2).unwrap(),
         };
         assert!(ground("192.0.2.7").carries(network("192.0.2.7")));
         assert!(!ground("192.0.2.7").carries(network("192.0.2.0/24")));

@@ -180,9 +180,11 @@ impl Store {
     }
 
     /// Sources that completed a handshake.
+    /// The latest first: there may not be room for all.
     pub fn proven(&self) -> Result<Vec<ProvenSource>, StoreError> {
         let load = || {
-            let mut statement = self.connection.prepare("SELECT source, last_s, exchanged_s FROM proven")?;
+            let mut statement =
+                self.connection.prepare("SELECT source, last_s, exchanged_s FROM proven ORDER BY last_s DESC")?;
             let rows = statement.query_map([], |row| {
                 let (source, last_s, exchanged_s): (String, i64, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let time = |at: i64| u64::try_from(at).ok();

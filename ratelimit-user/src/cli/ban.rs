@@ -16,9 +16,11 @@ use super::{
 /// Refuse all new connections of a source or a network for a time
 #[derive(Args, Debug)]
 #[command(after_help = "A network is a /24 or /16, of IPv6 a /64, /56 or /48. A newer ban of the same network \
-        for the same services replaces the older. Open connections go on.\n\n\
+        for the same services replaces the older. Open connections go on, unless --kill is given. Nothing bans by itself \
+        what a SYN claims to be: that can be forged.\n\n\
         Examples:\n  \
         ratelimit ban 198.51.100.7 --for 1h\n  \
+        ratelimit ban 198.51.100.7 --for 1h --kill\n  \
         ratelimit ban 198.51.100.0/24 --for 1d --service imaps --note passwords")]
 pub(super) struct Ban {
     /// As in 192.0.2.4, 192.0.2.0/24, 2001:db8:7::/64
@@ -32,6 +34,10 @@ pub(super) struct Ban {
     /// Why, for whoever reads it later
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
+    /// End the network's open connections to these services too (SOCK_DESTROY), but not those of sources that are allowed.
+    /// Done at once, in observe too, where they may come back
+    #[arg(long)]
+    pub kill: bool,
 }
 
 /// End bans, and say what still refuses the address
@@ -65,12 +71,12 @@ pub(super) struct Bans {
 
 impl Ban {
     pub fn run(&self, context: &Context<'_>) -> anyhow::Result<ExitCode> {
-        let Self { network, for_, services, note } = self;
-        let request =
-            BanRequest { network: *network, for_: *for_, services: services.clone(), note: note.clone(), kill: false };
+        let Self { network, for_, services, note, kill } = self;
+        let (services, note) = (services.clone(), note.clone());
+        let request = BanRequest { network: *network, for_: *for_, services, note, kill: *kill };
         let ban = context.client()?.ban(&request)?;
         context.answer(&ban, banned)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if ban.kill_failed.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -97,8 +103,17 @@ impl Bans {
     }
 }
 
-pub(super) fn banned(Banned { ban, spares, .. }: &Banned) -> String {
+pub(super) fn banned(Banned { ban, spares, killed, kill_failed }: &Banned) -> String {
     let mut out = format!("{} banned for {} until {}\n", ban.network, of(&ban.services), ban.until);
+    match (killed, kill_failed) {
+        (Some(0), None) => out.push_str("it had no open connection to end\n"),
+        (Some(1), _) => out.push_str("1 open connection of it ended\n"),
+        (Some(0), Some(_)) | (None, _) => {}
+        (Some(several), _) => out.push_str(&format!("{} open connections of it ended\n", number(*several))),
+    }
+    if let Some(why) = kill_failed {
+        out.push_str(&format!("\nthe ban is in force, but connections may be left open\n{}", indented(why, 2)));
+    }
     if !spares.is_empty() {
         out.push_str(&format!("\nnot banned, because it is allowed\n{}", indented(&spares.join("\n"), 2)));
     }

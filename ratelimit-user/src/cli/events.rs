@@ -1,12 +1,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use ratelimit_common::{Kind, Reason};
 
-use crate::api::Event;
+use crate::{api::Event, events::reason_of};
 
 use super::{context::Context, output};
 
-/// Show sampled verdicts: who was let in, refused, or would have been
+/// Show sampled verdicts: who was let in, refused or asked whether it is alive, or would have been
 #[derive(Args, Debug)]
 #[command(
     after_help = "Only a sample: at most so many a second as the configuration says (events_per_second). The counters of \
@@ -64,7 +65,9 @@ pub(super) fn line(event: &Event) -> String {
 }
 
 fn verdict(event: &Event) -> &str {
-    let refuses = |reason: &&ratelimit_common::Reason| reason.label() == event.reason && reason.refuses();
-    let would_drop = event.action == "pass" && ratelimit_common::Reason::ALL.iter().any(|reason| refuses(&reason));
-    if would_drop { "would drop" } else { &event.action }
+    match reason_of(&event.reason).map(Reason::kind) {
+        Some(Kind::Refuses) if event.action == "pass" => "would drop",
+        Some(Kind::Asks) if event.action == "pass" => "would ask",
+        Some(Kind::Passes | Kind::Refuses | Kind::Asks | Kind::Absorbs) | None => &event.action,
+    }
 }

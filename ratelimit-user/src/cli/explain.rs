@@ -1,5 +1,6 @@
 //! `explain`: the next connection of an address, judged by the gate itself, and what would change the verdict.
 
+mod proof;
 mod remedy;
 
 use std::{net::IpAddr, process::ExitCode, time::Duration};
@@ -26,7 +27,8 @@ const WOULD_BE_REFUSED: u8 = 3;
 #[derive(Args, Debug)]
 #[command(
     after_help = "The answer is the decision of the filter itself over what is in force now. Ends with exit code 3 if any \
-    service shown refuses the address, or would if it enforced. Works without a controller too.\n\n\
+    service shown refuses the address, or would if it enforced; to be asked first whether one is alive is no refusal. \
+    Works without a controller too.\n\n\
     Example:\n  ratelimit explain 192.0.2.4 --service smtp"
 )]
 pub(super) struct Explain {
@@ -56,7 +58,9 @@ impl Explain {
 }
 
 pub(super) fn text(explanation: &Explanation) -> String {
-    let mut out = format!("{}\n\n{}", headline(explanation), verdicts(&explanation.services));
+    let mut out = format!("{}\n{}", headline(explanation), proof::proven(explanation));
+    out.push_str(&format!("\n{}", verdicts(&explanation.services)));
+    out.push_str(&proof::asked(explanation));
     if let Some(limits) = limits(&explanation.services) {
         out.push_str(&format!("\n{limits}"));
     }
@@ -94,15 +98,25 @@ fn headline(explanation: &Explanation) -> String {
             services.iter().filter(|service| wanted(service)).map(|service| service.service.as_str()).collect();
         if names.len() > 1 && names.len() == services.len() { "every service".to_owned() } else { list(&names) }
     };
-    let dropped = names(&|service| service.refused && service.action != "pass");
-    let observed = names(&|service| service.refused && service.action == "pass");
-    match (dropped.as_str(), observed.as_str()) {
+    let said = |what: &str, wanted: &dyn Fn(&ServiceExplanation) -> bool| {
+        let names = names(wanted);
+        (!names.is_empty()).then(|| format!("{what} on {names}"))
+    };
+    let is_done = |service: &ServiceExplanation| service.action != "pass";
+    let now = [
+        said("refused", &|service| service.refused && is_done(service)),
+        said("asked first whether it is alive", &|service| proof::is_asked(service) && is_done(service)),
+    ];
+    let enforcing = [
+        said("refuse it", &|service| service.refused && !is_done(service)),
+        said("ask it first", &|service| proof::is_asked(service) && !is_done(service)),
+    ];
+    let [now, enforcing] = [now, enforcing].map(|parts| parts.into_iter().flatten().collect::<Vec<_>>().join(", and "));
+    match (now.as_str(), enforcing.as_str()) {
         ("", "") => format!("{address}: its next connection is let in to {}", names(&|_| true)),
-        (dropped, "") => format!("{address}: its next connection is refused on {dropped}"),
-        ("", observed) => format!("{address}: its next connection is let in; enforcing would refuse it on {observed}"),
-        (dropped, observed) => {
-            format!("{address}: its next connection is refused on {dropped}; enforcing would refuse it on {observed}")
-        }
+        (now, "") => format!("{address}: its next connection is {now}"),
+        ("", enforcing) => format!("{address}: its next connection is let in; enforcing would {enforcing}"),
+        (now, enforcing) => format!("{address}: its next connection is {now}; enforcing would {enforcing}"),
     }
 }
 
@@ -137,10 +151,12 @@ fn verdicts(services: &[ServiceExplanation]) -> String {
         ("that is", Align::Left),
     ]);
     for service in services {
-        let verdict = match (service.refused, service.action.as_str()) {
-            (true, "pass") => "would be refused",
-            (true, _) => "refused",
-            (false, _) => "let in",
+        let verdict = match (service.refused, proof::is_asked(service), service.action.as_str()) {
+            (true, _, "pass") => "would be refused",
+            (true, _, _) => "refused",
+            (false, true, "pass") => "would be asked first",
+            (false, true, _) => "asked first",
+            (false, false, _) => "let in",
         };
         let ServiceExplanation { service, mode, reason, meaning, .. } = service;
         table.row([service.clone(), mode.to_string(), verdict.to_owned(), reason.clone(), meaning.clone()]);
@@ -158,8 +174,9 @@ fn limits(services: &[ServiceExplanation]) -> Option<String> {
         ("used", Align::Right),
         ("next", Align::Left),
     ]);
+    let is_shown = |is_used: bool| services.len() == 1 || is_used;
     for service in services {
-        for level in service.levels.iter().filter(|level| services.len() == 1 || level.used > 0.0) {
+        for level in service.levels.iter().filter(|level| is_shown(level.used > 0.0)) {
             let next = match level.wait_ms {
                 0 => "now".to_owned(),
                 wait => format!("in {}", span(Duration::from_millis(wait))),
@@ -174,8 +191,13 @@ fn limits(services: &[ServiceExplanation]) -> Option<String> {
                 next,
             ]);
         }
+        if service.connections > 0 || is_shown(false) {
+            table.rows(proof::connections(service));
+        }
     }
-    let levels: usize = services.iter().map(|service| service.levels.len()).sum();
+    let counted =
+        |service: &ServiceExplanation| service.levels.len() + usize::from(proof::connections(service).is_some());
+    let levels: usize = services.iter().map(counted).sum();
     match (levels, table.len()) {
         (0, _) => None,
         (_, 0) => Some("nothing is used of any limit\n".to_owned()),
@@ -214,7 +236,7 @@ fn entries(services: &[ServiceExplanation]) -> Table {
 }
 
 /// A network as it would be typed: one address without its prefix.
-fn plain(network: Network) -> String {
+pub(super) fn plain(network: Network) -> String {
     let whole = if network.is_ipv4() { 32 } else { 128 };
     if network.prefix_len() == whole { network.address().to_string() } else { network.to_string() }
 }

@@ -17,6 +17,7 @@ mod output;
 mod paths;
 mod reload;
 mod run;
+mod sources;
 mod status;
 mod table;
 
@@ -79,6 +80,7 @@ enum Command {
     Status(status::Show),
     Events(events::Show),
     Explain(explain::Explain),
+    Sources(sources::Sources),
     Mode(mode::ModeCommand),
     Confirm(confirm::Confirm),
     #[command(subcommand)]
@@ -113,6 +115,7 @@ impl Cli {
             Command::Status(command) => command.run(&context),
             Command::Events(command) => command.run(&context),
             Command::Explain(command) => command.run(&context),
+            Command::Sources(command) => command.run(&context),
             Command::Mode(command) => command.run(&context),
             Command::Confirm(command) => command.run(&context),
             Command::Limit(command) => command.run(&context),

@@ -1,12 +1,17 @@
+//! `status`: what is in force and what it has done.
+
+mod proof;
+
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use clap::Args;
-use ratelimit_common::Reason;
+use ratelimit_common::{Kind, Reason};
 
 use crate::{
     api::{Count, InterfaceStatus, ServiceStatus, Status},
     client::Client,
     config::ByteSize,
+    events::reason_of,
     offline,
 };
 
@@ -44,7 +49,7 @@ pub(super) fn text(status: &Status) -> String {
     if !status.other.is_empty() {
         out.push_str(&format!("\n{}", other(&status.other)));
     }
-    out.push_str("\nconnections and frames since the filter was first loaded\n");
+    out.push_str("\nnew connections and frames since the filter was first loaded\n");
     out
 }
 
@@ -76,6 +81,9 @@ fn facts(status: &Status) -> String {
             }
         }
     }
+    for (index, line) in proof::lines(&status.proof, &status.services).into_iter().enumerate() {
+        facts.push((if index == 0 { "proof" } else { "" }, line));
+    }
     facts.push(("memory", format!("{}, whatever comes", ByteSize::from_bytes(status.memory_bytes))));
     facts.iter().map(|(name, value)| format!("{name:<13}  {value}\n")).collect()
 }
@@ -106,28 +114,50 @@ fn services(services: &[ServiceStatus]) -> String {
         ("service", Align::Left),
         ("ports", Align::Left),
         ("mode", Align::Left),
+        ("state", Align::Left),
+        ("open now", Align::Right),
         ("admitted", Align::Right),
+        ("asked", Align::Right),
         ("would be dropped", Align::Right),
         ("dropped", Align::Right),
         ("mostly for", Align::Left),
     ]);
+    let sum = |value: fn(&ServiceStatus) -> u64| services.iter().map(value).fold(0, u64::saturating_add);
+    // On a quiet day nobody is asked.
+    let asked = |asked: u64| if sum(|service| service.asked) == 0 { String::new() } else { number(asked) };
     for service in services {
         let ports: Vec<String> = service.ports.iter().map(u16::to_string).collect();
         table.row([
             service.name.clone(),
             ports.join(","),
             service.mode.to_string(),
+            proof::state(&service.pressure),
+            proof::open(&service.pressure),
             number(service.admitted),
+            asked(service.asked),
             number(service.would_refuse),
             number(service.refused),
             top_reasons(&service.counts),
         ]);
     }
-    let sum = |value: fn(&ServiceStatus) -> u64| number(services.iter().map(value).fold(0, u64::saturating_add));
     if services.len() > 1 {
-        let [admitted, would_refuse, refused] =
-            [sum(|service| service.admitted), sum(|service| service.would_refuse), sum(|service| service.refused)];
-        table.row(["all".to_owned(), String::new(), String::new(), admitted, would_refuse, refused, String::new()]);
+        let open = if services.iter().any(|service| !proof::open(&service.pressure).is_empty()) {
+            number(sum(|service| service.pressure.connections))
+        } else {
+            String::new()
+        };
+        table.row([
+            "all".to_owned(),
+            String::new(),
+            String::new(),
+            String::new(),
+            open,
+            number(sum(|service| service.admitted)),
+            asked(sum(|service| service.asked)),
+            number(sum(|service| service.would_refuse)),
+            number(sum(|service| service.refused)),
+            String::new(),
+        ]);
     }
     table.text()
 }
@@ -135,10 +165,15 @@ fn services(services: &[ServiceStatus]) -> String {
 /// What somebody may have to look into, the most frequent first.
 fn top_reasons(counts: &BTreeMap<String, Count>) -> String {
     const SHOWN: usize = 3;
-    let is_ordinary = |reason: Reason| !reason.refuses() && reason != Reason::ServiceLimit;
+    // Who is asked has a column of its own.
+    let is_ordinary = |reason: Reason| match reason.kind() {
+        Kind::Refuses => false,
+        Kind::Passes => reason != Reason::ServiceLimit,
+        Kind::Asks | Kind::Absorbs => true,
+    };
     let mut notable: Vec<(&str, u64)> = counts
         .iter()
-        .filter(|(label, _)| !known(label).is_some_and(is_ordinary))
+        .filter(|(label, _)| !reason_of(label).is_some_and(is_ordinary))
         .map(|(label, count)| (label.as_str(), count.passed.saturating_add(count.dropped)))
         .filter(|(_, frames)| *frames > 0)
         .collect();
@@ -157,7 +192,7 @@ fn other(counts: &BTreeMap<String, Count>) -> String {
         ("that is", Align::Left),
     ]);
     for (label, count) in counts {
-        let reason = known(label);
+        let reason = reason_of(label);
         let refuses = reason.is_some_and(Reason::refuses);
         let (passed, would_drop) = if refuses { (0, count.passed) } else { (count.passed, 0) };
         table.row([
@@ -169,8 +204,4 @@ fn other(counts: &BTreeMap<String, Count>) -> String {
         ]);
     }
     table.text()
-}
-
-fn known(label: &str) -> Option<Reason> {
-    Reason::ALL.iter().copied().find(|reason| reason.label() == label)
 }

@@ -26,6 +26,11 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    /// As many as there are.
+    pub fn rows<C: IntoIterator<Item = String>>(&mut self, rows: impl IntoIterator<Item = C>) {
+        rows.into_iter().for_each(|row| self.row(row));
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len()
     }

@@ -268,6 +268,9 @@ pub enum EntryProblem {
     /// An error for `block`, a warning for `allow`, which is merely superfluous then.
     #[error("{kind} {network} can never act: it lies inside {other} {outer}{}", at_line(*line))]
     NeverActs { kind: EntryKind, network: Network, other: EntryKind, outer: Network, line: Option<usize> },
+    /// Only ever a warning: another machine may not need it.
+    #[error("block {network} can never act: nothing blocks {guarded}")]
+    Guarded { network: Network, guarded: String },
     /// Only ever a warning.
     #[error("{network} stands in {kind} already{}", at_line(*line))]
     ListedTwice { kind: EntryKind, network: Network, line: Option<usize> },
@@ -285,6 +288,7 @@ impl EntryProblem {
             Self::NeverActs { kind, other, .. } => {
                 format!("remove it from {kind}, or make the network in {other} smaller")
             }
+            Self::Guarded { .. } => "remove it from block".into(),
             Self::ListedTwice { .. } => "remove one of the two".into(),
             Self::BlocksEverything { .. } => "write a smaller network, or only the services it is meant for".into(),
         }

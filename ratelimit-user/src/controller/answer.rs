@@ -66,10 +66,17 @@ impl Controller {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
+        let mut warnings = self.file_warnings();
         warnings.extend(ephemeral_ports_warning(&self.effective));
         warnings.extend(self.list_warnings());
         warnings
+    }
+
+    /// What the file says that works, but perhaps not as meant: on this machine, too.
+    pub(super) fn file_warnings(&self) -> Vec<String> {
+        let file = origin(&self.loaded).unwrap_or_default();
+        let idle = self.never_block.idle_blocks(&file.display().to_string(), &self.loaded.config);
+        self.loaded.warnings.iter().chain(&idle).map(ToString::to_string).collect()
     }
 
     pub fn mode_view(&self) -> api::ModeView {

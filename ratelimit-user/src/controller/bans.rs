@@ -14,7 +14,7 @@ use ratelimit_common::{
     ban::{Ban, BanKey},
 };
 
-use super::{Controller, Rejection, answer::rfc3339};
+use super::{Controller, Rejection, answer::rfc3339, proof::Killed};
 use crate::{
     api,
     bans::{BanError, Book, Ground, Id, Record, check_length, key_of},
@@ -28,7 +28,7 @@ use crate::{
 /// Bans that are struck out or read at once; the controller does other work in between.
 const AT_ONCE: usize = 4_000;
 /// Runs of the program that began before a reading and ended after it are read again: none lasts that long.
-const LONGEST_RUN_NS: u64 = 1_000_000_000;
+pub(super) const LONGEST_RUN_NS: u64 = 1_000_000_000;
 
 /// Every network as the kernel holds it.
 pub fn in_kernel(book: &Book, layout: &Layout) -> Vec<(BanKey, Ban)> {
@@ -78,7 +78,7 @@ impl Controller {
         self.note_hits_of(&[key_of(network)])?;
         let record = Record::new(network, services.clone(), &Ground::Word, request.note, request.for_.as_std());
         let record = record.map_err(refusal)?;
-        let mut answer = api::Banned { ban: view(&record), spares, killed: None };
+        let mut answer = api::Banned { ban: view(&record), spares, killed: None, kill_failed: None };
         let (maps, layout) = (self.plane.maps_mut().bans_mut(), &self.layout);
         let banned = self.bans.ban(record, |book| tell(maps, book, layout, &[network]));
         if let Err(error) = banned {
@@ -87,7 +87,9 @@ impl Controller {
         }
         tracing::info!(%network, until = answer.ban.until, "banned by command");
         if request.kill {
-            answer.killed = Some(self.kill(network, &services)?);
+            let Killed { ended, failed } = self.kill(network, &services);
+            tracing::info!(%network, connections = ended, failed, "open connections were ended by command");
+            (answer.killed, answer.kill_failed) = (Some(ended), failed);
         }
         Ok(answer)
     }

@@ -25,7 +25,7 @@ use crate::{
     api,
     bans::Book,
     changes::{AddedEntry, Changes, Ending, seconds},
-    compile::compile,
+    compile::{Compiled, compile},
     config::{Config, ConfigErrors, Entry, EntryKind, Interfaces, Loaded, Mode, Network, Paths, Scope},
     events::Events,
     guard::NeverBlock,
@@ -33,11 +33,11 @@ use crate::{
     layout::Layout,
     lists::{Layers, Roster, Weights},
     machine::Machine,
-    plane::{Pins, Plan, Plane, ProgramLog, clock_tick, take_down},
+    plane::{ListHits, Pins, Plan, Plane, PlaneError, ProgramLog, clock_tick, take_down},
 };
 
 pub use bans::note_ban_hits;
-pub use proof::note_proven;
+pub use proof::{keep_proven, note_proven};
 pub use start::Options;
 
 /// Why a request was not carried out. Nothing has changed.
@@ -202,9 +202,8 @@ impl Controller {
         let before = self.effective.clone();
         let interfaces = find_interfaces(&loaded.config)?;
         let changes = self.changes.clone();
-        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
         self.put_in_force(loaded, changes, interfaces)?;
-        Ok(api::Reloaded { changes: answer::differences(&before, &self.effective), warnings })
+        Ok(api::Reloaded { changes: answer::differences(&before, &self.effective), warnings: self.file_warnings() })
     }
 
     /// Ends changes that have run out.
@@ -248,8 +247,10 @@ impl Controller {
         let never_block = self.never_block_by(&effective, &machine);
         let in_force = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         let layout = Layout::plan(&effective, Some(&in_force));
-        let same_plane =
-            layout.fits(&in_force) && layout.lines == self.plane.maps().lines() && interfaces == self.interfaces;
+        let same_plane = layout.fits(&in_force)
+            && layout.lines == self.plane.maps().lines()
+            && interfaces == self.interfaces
+            && effective.proof.sources == self.effective.proof.sources;
         let weights = self.roster.weights(&effective, seconds(SystemTime::now()));
         let known = same_plane.then_some(&self.layers);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, known)
@@ -260,22 +261,9 @@ impl Controller {
         if is_changed {
             changes.save(&self.paths.state).map_err(anyhow::Error::from)?;
         }
-        let put = if same_plane {
-            self.plane.put_in_force(compiled)
-        } else {
-            let bans = bans::in_kernel(&self.bans, &layout);
-            let plan = Plan {
-                layout: &layout,
-                compiled,
-                interfaces: &interfaces,
-                bans: &bans,
-                proven_sources: effective.proof.sources,
-            };
-            Plane::raise(&Pins::at(&self.paths.pins), plan).map(|plane| {
-                self.plane = plane;
-                self.plane_changed.send_replace(());
-                self.plane.hits_before().clone()
-            })
+        let put = match same_plane {
+            true => self.plane.put_in_force(compiled),
+            false => self.raise(&effective, &layout, compiled, &interfaces),
         };
         match put {
             Ok(ended) => self.hits.begin(&ended, &effective),
@@ -301,6 +289,29 @@ impl Controller {
             tracing::warn!("who has as many connections as he may is not known anew: {error}");
         }
         Ok(())
+    }
+
+    /// Puts in force what the maps of the plane have no room for. Returns what the lists that went out of force stopped.
+    fn raise(
+        &mut self,
+        effective: &Config,
+        layout: &Layout,
+        compiled: Compiled,
+        interfaces: &[Interface],
+    ) -> Result<ListHits, PlaneError> {
+        let proven_sources = effective.proof.sources;
+        let is_other_room = proven_sources != self.effective.proof.sources;
+        if is_other_room && let Err(error) = self.keep_proven() {
+            tracing::warn!("which sources are proven is not all written down: {error}");
+        }
+        let bans = bans::in_kernel(&self.bans, layout);
+        let plan = Plan { layout, compiled, interfaces, bans: &bans, proven_sources };
+        self.plane = Plane::raise(&Pins::at(&self.paths.pins), plan)?;
+        self.plane_changed.send_replace(());
+        if is_other_room {
+            self.restore_proven();
+        }
+        Ok(self.plane.hits_before().clone())
     }
 
     fn known_service(&self, name: &str) -> Result<String, Rejection> {

@@ -3,24 +3,28 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
 use anyhow::Context as _;
+use aya::maps::MapError;
 use ratelimit_common::{
     Address, Moment, ServiceId, Set,
     proof::OpenKey,
     suspicion::{may_be_capped, set_capped},
 };
 
-use super::{Controller, Rejection};
+use super::{Controller, Rejection, bans::LONGEST_RUN_NS};
 use crate::{
     api,
-    bans::{Proof, ProvenSource},
+    bans::{Book, Proof, ProvenSource},
     config::{self, Network, fold_address},
-    plane::now,
-    sock_diag::{self, Connection, Namespaces, SockDiagError, in_namespaces},
+    plane::{WatchMaps, now},
+    sock_diag::{self, Connection, NamespaceError, Namespaces, SockDiagError, in_namespaces},
 };
 
 /// An entry of a source without connections is taken out when it has been so for this long.
@@ -42,8 +46,17 @@ pub fn note_proven(controller: &Mutex<Controller>) -> Result<(), Rejection> {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let mut controller = lock();
-    controller.proven_noted = start;
+    controller.proven_noted = Moment(start.0.saturating_sub(LONGEST_RUN_NS));
     controller.forget_proven()
+}
+
+/// Writes down what the kernel knows of proven sources, before its maps go and where no controller does it.
+pub fn keep_proven(watch: &WatchMaps, book: &mut Book) -> anyhow::Result<()> {
+    let (now, at) = (now(), SystemTime::now());
+    let all = watch.all_proven().context("reading the proven sources")?;
+    let noted: Vec<ProvenSource> =
+        all.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
+    Ok(book.note_proven(&noted)?)
 }
 
 /// The connections of this machine's listeners, as the configuration says where those are.
@@ -66,6 +79,13 @@ const fn namespaces(which: config::Namespaces) -> Namespaces {
 impl Controller {
     /// Makes the kernel know again who is proven, and what was open before anybody counted.
     pub(super) fn begin_proof(&mut self) {
+        self.restore_proven();
+        if let Err(error) = self.count_older().and_then(|()| self.find_capped(true)) {
+            tracing::warn!("connections that are older than the gate are not counted: {error}");
+        }
+    }
+
+    pub(super) fn restore_proven(&mut self) {
         let (now, at) = (now(), SystemTime::now());
         let restored = self.bans.proven(now, at).map_err(anyhow::Error::from).and_then(|known| {
             let count = known.len();
@@ -75,9 +95,6 @@ impl Controller {
         match restored {
             Ok(count) => tracing::debug!(count, "proven sources are known again"),
             Err(error) => tracing::warn!("which sources are proven is not known from before: {error:#}"),
-        }
-        if let Err(error) = self.count_older().and_then(|()| self.find_capped(true)) {
-            tracing::warn!("connections that are older than the gate are not counted: {error}");
         }
     }
 
@@ -182,21 +199,40 @@ impl Controller {
         Ok(of_source.filter_map(|open| Proof::of_connection(address, open.bytes_received, open.bytes_acked)).next())
     }
 
-    /// Ends open connections of a network to services, all if none is named. Returns how many.
-    pub(super) fn kill(&self, network: Network, services: &[String]) -> Result<u64, Rejection> {
+    /// Ends open connections of a network to services, all if none is named, except those of sources that are allowed there.
+    /// What was ended before something fails stays ended.
+    pub(super) fn kill(&self, network: Network, services: &[String]) -> Killed {
+        let ended = AtomicU64::new(0);
+        let failed = self.try_kill(network, services, &ended).err();
+        Killed { ended: ended.into_inner(), failed: failed.map(|error| format!("{error:#}")) }
+    }
+
+    fn try_kill(&self, network: Network, services: &[String], ended: &AtomicU64) -> anyhow::Result<()> {
         let concerned = self.effective.services.iter();
         let concerned = concerned.filter(|service| services.is_empty() || services.contains(&service.name));
         let ports: Vec<u16> = concerned.flat_map(|service| service.listens_at()).copied().collect();
-        let end = || -> Result<u64, SockDiagError> {
-            let mut ended = 0;
+        let maps = self.plane.maps();
+        let set = maps.active_set()?;
+        let is_allowed = |connection: &Connection| -> Result<bool, MapError> {
+            let Some(id) = set.listener(connection.local.port()) else { return Ok(false) };
+            Ok(maps.entry(maps.class(Address::from(connection.remote.ip()))?)?.allows(id))
+        };
+        let end = || -> Result<(), KillError> {
             let of_network = |connection: &&Connection| network.contains_address(connection.remote.ip());
             for connection in sock_diag::connections(&ports, None)?.iter().filter(of_network) {
-                ended += u64::from(sock_diag::destroy(connection)?);
+                if !is_allowed(connection)? && sock_diag::destroy(connection)? {
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
             }
-            Ok(ended)
+            Ok(())
         };
-        let ended = in_namespaces(namespaces(self.effective.proof.namespaces), end).context("ending connections")?;
-        Ok(ended.answers.into_iter().sum())
+        let hidden = in_namespaces(namespaces(self.effective.proof.namespaces), end)?.hidden;
+        anyhow::ensure!(
+            hidden.is_empty(),
+            "the network namespaces of {} processes may not be looked at: run as root, or with CAP_SYS_PTRACE",
+            hidden.len()
+        );
+        Ok(())
     }
 
     pub(super) fn proof_status(&self, set: &Set) -> Result<api::ProofStatus, Rejection> {
@@ -211,6 +247,24 @@ impl Controller {
         let events = self.events.recent(usize::MAX);
         Ok(crate::view::sources(self.plane.watch(), &set, &events, by, most).map_err(anyhow::Error::from)?)
     }
+}
+
+/// What became of the open connections of a network.
+#[derive(Debug)]
+pub(super) struct Killed {
+    pub ended: u64,
+    /// Why some may be left.
+    pub failed: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum KillError {
+    #[error(transparent)]
+    Sockets(#[from] SockDiagError),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error("the gate's maps: {}", crate::describe(.0))]
+    Map(#[from] MapError),
 }
 
 /// Where the kernel would have counted a connection.

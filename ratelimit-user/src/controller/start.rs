@@ -16,7 +16,7 @@ use super::{
     bans::{in_kernel, spare},
     checked, find_interfaces,
     hits::Hits,
-    proof::NEVER,
+    proof::{NEVER, keep_proven},
 };
 use crate::{
     bans::Book,
@@ -28,7 +28,7 @@ use crate::{
     layout::Layout,
     lists::Roster,
     machine::Machine,
-    plane::{Pins, Plan, Plane, clock_tick, now, set_in_force},
+    plane::{Pins, Plan, Plane, clock_tick, now, open_watch, set_in_force},
     ssh,
 };
 
@@ -93,6 +93,13 @@ impl Controller {
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
         let told = now();
         let bans = in_kernel(&book, &layout);
+        // The maps are made anew then, and what an earlier controller has not written down would be lost with them.
+        if let Some(watch) =
+            open_watch(&pins).ok().filter(|watch| watch.proven_most() != u64::from(effective.proof.sources))
+            && let Err(error) = keep_proven(&watch, &mut book)
+        {
+            tracing::warn!("which sources are proven is not all written down: {error:#}");
+        }
         let plane = Plane::raise(
             &pins,
             Plan {

@@ -173,6 +173,7 @@ mod tests {
             gateways: list("192.0.2.2"),
             resolvers: list("192.0.2.3"),
             processors: 1,
+            ..Machine::default()
         }
     }
 

@@ -1,13 +1,6 @@
 //! The bans' maps.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::BTreeMap, io, os::fd::AsFd as _, path::Path};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use ratelimit_common::{
@@ -15,7 +8,7 @@ use ratelimit_common::{
     ban::{Ban, BanKey, FILTER_LINES, FILTER_WORDS, candidates},
 };
 
-use super::{batch::Batch, wire::Wire};
+use super::{batch::Batch, filter::Filter, is_missing, wire::Wire};
 
 /// What stands in the kernel: exact entries, and the filter in front of them.
 pub struct BanMaps {
@@ -37,7 +30,7 @@ impl BanMaps {
             whole: Batch::of(bans.fd().as_fd()).map_err(MapError::IoError)?,
             bans: HashMap::try_from(Map::HashMap(bans))?,
             count: Array::try_from(Map::Array(map("BAN_COUNT")?))?,
-            filter: Filter::map(&map("BAN_FILTER")?).map_err(MapError::IoError)?,
+            filter: Filter::map(&map("BAN_FILTER")?, FILTER_LINES * FILTER_WORDS).map_err(MapError::IoError)?,
         })
     }
 
@@ -63,8 +56,8 @@ impl BanMaps {
     pub fn put(&mut self, bans: &[(BanKey, Ban)]) -> Result<(), MapError> {
         let (keys, values): (Vec<BanKey>, Vec<Ban>) = bans.iter().copied().unzip();
         self.whole.write(&keys, &values).map_err(MapError::IoError)?;
-        for key in &keys {
-            self.filter.add(key);
+        for (word, mask) in keys.iter().flat_map(bits) {
+            self.filter.add(word, mask);
         }
         Ok(())
     }
@@ -105,8 +98,8 @@ impl BanMaps {
 
     pub fn remove(&mut self, key: &BanKey) -> Result<(), MapError> {
         match self.bans.remove(&Wire(*key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if !is_missing(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -148,65 +141,4 @@ impl std::fmt::Debug for BanMaps {
 fn bits(key: &BanKey) -> impl Iterator<Item = (usize, u64)> + use<> {
     let (word, bits) = key.filter_word();
     key.filter_lines().map(move |line| (line as usize * FILTER_WORDS + word as usize, bits))
-}
-
-/// The filter, mapped into memory.
-struct Filter {
-    start: NonNull<AtomicU64>,
-}
-
-// SAFETY: the memory is shared with the kernel anyway and every access is atomic.
-unsafe impl Send for Filter {}
-// SAFETY: as above.
-unsafe impl Sync for Filter {}
-
-impl Filter {
-    const COUNT: usize = FILTER_LINES * FILTER_WORDS;
-    const BYTES: usize = Self::COUNT * size_of::<AtomicU64>();
-
-    fn map(map: &MapData) -> io::Result<Self> {
-        // SAFETY: a fresh mapping at an address of the kernel's choice, of a map of this size.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                Self::BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.fd().as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
-        Ok(Self { start })
-    }
-
-    fn add(&self, key: &BanKey) {
-        for (word, mask) in bits(key) {
-            self.all()[word].fetch_or(mask, Ordering::Relaxed);
-        }
-    }
-
-    fn put(&self, words: &[u64]) {
-        for (shared, word) in self.all().iter().zip(words) {
-            if shared.load(Ordering::Relaxed) != *word {
-                shared.store(*word, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn all(&self) -> &[AtomicU64] {
-        // SAFETY: so many words are mapped from `start` for as long as `self` lives; atomics may be shared with the
-        // kernel, which only reads them.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), Self::COUNT) }
-    }
-}
-
-impl Drop for Filter {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`, which nobody refers to any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), Self::BYTES) };
-    }
 }

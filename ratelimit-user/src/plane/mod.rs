@@ -5,6 +5,7 @@ mod batch;
 mod carry;
 mod cells;
 mod cgroup;
+mod filter;
 mod hits;
 mod lists;
 mod live;
@@ -287,6 +288,16 @@ pub fn clock_tick() -> std::time::Duration {
     // SAFETY: writes one timespec; the clock exists on every kernel that runs the gate, so it cannot fail.
     unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut step) };
     std::time::Duration::new(step.tv_sec as u64, step.tv_nsec as u32)
+}
+
+/// Whether an error says that a key is not there. aya says so in its own words where it looks one up, and in the kernel's where
+/// it removes one.
+fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// Attaches to every interface, those last whose link is there already: they hardly fail, and what was in force

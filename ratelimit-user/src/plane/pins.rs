@@ -43,7 +43,7 @@ pub const MAPS: [&str; 18] = [
 ];
 
 /// Maps that every plane uses and that outlive them all.
-pub const LASTING: [&str; 6] = ["PROVEN", "PROVEN_OF_SITE", "OPEN", "OLDER", "MARKS", "WATCHED"];
+pub const LASTING: [&str; 7] = ["PROVEN", "PROVEN_FILTER", "PROVEN_OF_SITE", "OPEN", "OLDER", "MARKS", "WATCHED"];
 
 #[derive(Clone, Debug)]
 pub struct Pins {

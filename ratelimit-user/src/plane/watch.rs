@@ -18,7 +18,7 @@ use ratelimit_common::{
     proof::{self, Mark, OLDER_SOURCES, OPEN_SOURCES, Open, OpenKey, Proven, SITES, Watched},
 };
 
-use super::{batch::Batch, cgroup, maps::has_shape, pins::Pins, wire::Wire};
+use super::{batch::Batch, cgroup, filter::Filter, is_missing, maps::has_shape, pins::Pins, wire::Wire};
 use crate::attach::SocketLink;
 
 /// Why handshakes are not watched.
@@ -46,10 +46,11 @@ pub fn prepare(pins: &Pins, proven_sources: u32) -> io::Result<()> {
 }
 
 fn shapes_match(directory: &Path, proven_sources: u32) -> bool {
-    use MapType::{Hash, PerCpuArray, SkStorage};
+    use MapType::{Array, Hash, PerCpuArray, SkStorage};
     let (address, key) = (size_of::<Address>(), size_of::<OpenKey>());
     [
         ("PROVEN", Hash, address, size_of::<Proven>(), proven_sources as usize),
+        ("PROVEN_FILTER", Array, size_of::<u32>(), size_of::<u64>(), proof::FILTER_WORDS),
         ("PROVEN_OF_SITE", Hash, size_of::<u64>(), size_of::<u64>(), SITES),
         ("OPEN", Hash, key, size_of::<Open>(), OPEN_SOURCES),
         ("OLDER", Hash, key, size_of::<u64>(), OLDER_SOURCES),
@@ -81,6 +82,7 @@ pub fn attach(programs: &mut Ebpf, pins: &Pins) -> Result<(), WatchError> {
 pub struct WatchMaps {
     proven: HashMap<MapData, Wire<Address>, Wire<Proven>>,
     all_proven: Batch<Address, Proven>,
+    filter: Filter,
     sites: HashMap<MapData, u64, u64>,
     open: HashMap<MapData, Wire<OpenKey>, Wire<Open>>,
     all_open: Batch<OpenKey, Open>,
@@ -98,6 +100,7 @@ impl WatchMaps {
             proven_most: proven.info()?.max_entries().into(),
             all_proven: Batch::of(proven.fd().as_fd()).map_err(MapError::IoError)?,
             proven: HashMap::try_from(Map::HashMap(proven))?,
+            filter: Filter::map(&map("PROVEN_FILTER")?, proof::FILTER_WORDS).map_err(MapError::IoError)?,
             sites: HashMap::try_from(Map::HashMap(map("PROVEN_OF_SITE")?))?,
             all_open: Batch::of(open.fd().as_fd()).map_err(MapError::IoError)?,
             open: HashMap::try_from(Map::HashMap(open))?,
@@ -126,6 +129,8 @@ impl WatchMaps {
         const NOT_THERE_YET: u64 = 1;
         let mut of_sites = BTreeMap::<u64, u64>::new();
         for (source, proven) in sources {
+            let (word, bits) = proof::filter_place(*source);
+            self.filter.add(word as usize, bits);
             match self.proven.insert(Wire(*source), Wire(*proven), NOT_THERE_YET) {
                 Ok(()) => {
                     if let Some(site) = proof::site(*source) {
@@ -148,10 +153,24 @@ impl WatchMaps {
                         self.change_site(site.words().0, |count| count.saturating_sub(1))?;
                     }
                 }
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error),
+                Err(error) if !is_missing(&error) => return Err(error),
+                Err(_) => {}
             }
         }
+        if !sources.is_empty() {
+            self.rebuild_filter().map_err(MapError::IoError)?;
+        }
+        Ok(())
+    }
+
+    /// Takes bits of sources that went out of the filter. Who proves himself meanwhile may lose his until his next handshake.
+    fn rebuild_filter(&self) -> io::Result<()> {
+        let mut words = vec![0u64; proof::FILTER_WORDS];
+        for (source, _) in self.all_proven()? {
+            let (word, bits) = proof::filter_place(source);
+            words[word as usize] |= bits;
+        }
+        self.filter.put(&words);
         Ok(())
     }
 
@@ -232,7 +251,7 @@ impl WatchMaps {
 fn found<T>(answer: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -59,6 +59,8 @@ struct Sources {
     million: IpNet,
     /// 2^32 for IPv4; for IPv6 a /32, so that the networks differ as well.
     random: IpNet,
+    /// The same without addresses that nobody has: those get no answer.
+    answerable: IpNet,
     blocked: IpNet,
     syn: SynPacket,
 }
@@ -66,13 +68,20 @@ struct Sources {
 impl Sources {
     fn of(family: Family) -> Self {
         let network = |text: &str| text.parse().expect("a network");
-        let [one, thousand, million, random, blocked] = match family {
-            Family::V6 => ["2001:db8:7::7/128", "2001:db8:8::/118", "2001:db8:9::/108", "2001:db8::/32", BLOCKED_V6],
-            _ => ["192.0.2.7/32", "10.0.0.0/22", "172.16.0.0/12", "0.0.0.0/0", BLOCKED_V4],
+        let [one, thousand, million, random, answerable, blocked] = match family {
+            Family::V6 => [
+                "2001:db8:7::7/128",
+                "2001:db8:8::/118",
+                "2001:db8:9::/108",
+                "2001:db8::/32",
+                "2001:db8::/32",
+                BLOCKED_V6,
+            ],
+            _ => ["192.0.2.7/32", "10.0.0.0/22", "172.16.0.0/12", "0.0.0.0/0", "64.0.0.0/2", BLOCKED_V4],
         }
         .map(network);
         let syn = if family == Family::V6 { SynPacket::v6() } else { SynPacket::v4() };
-        Self { family, one, thousand, million, random, blocked, syn }
+        Self { family, one, thousand, million, random, answerable, blocked, syn }
     }
 
     fn scenarios(&self) -> Vec<Scenario> {
@@ -103,7 +112,7 @@ impl Sources {
             one(WITHIN_PROVING, proving, syn, PASS),
             asked(CHALLENGED_OVER, ONE, self.one, default),
             asked(CHALLENGED, ONE, self.one, suspect),
-            asked(CHALLENGED, RANDOM, self.random, suspect),
+            asked(CHALLENGED, RANDOM, self.answerable, suspect),
             self.scenario(SYN, "1,024", self.thousand, plain, syn, ANY),
             self.scenario(SYN, "1M", self.million, plain, syn, ANY),
             random(SYN, plain),

@@ -93,6 +93,8 @@ fn unban_ends_what_an_address_is_under_and_says_what_is_left() -> Result<()> {
     ensure!(text.contains("there was none") && text.contains("block 10.1.0.0/20"), "{text}");
     site.run("unban --all --by log")?;
     ensure!(next(&site, "10.9.9.9", SMTP)? == BANNED, "nobody banned by log");
+    // A second one of the same network goes with it.
+    site.run("ban 10.9.9.9 --for 1h --service imap")?;
     site.run("unban --all")?;
     ensure!(next(&site, "10.9.9.9", SMTP)? == ADMITTED && bans(&site)?.is_empty());
     Ok(())

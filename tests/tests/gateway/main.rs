@@ -3,18 +3,24 @@
 //! Every test makes what it needs and leaves nothing behind; `tidy`, the last, looks. They run one after the other, as root.
 
 mod bans;
+mod cap;
 mod changes;
+mod connections;
 mod delivery;
 mod explain;
 mod families;
 mod flood;
 mod gap;
+mod kill;
 mod lists;
+mod mapped;
 mod profiles;
 mod proof;
+mod proven;
 mod records;
 mod refusals;
 mod scans;
+mod shown;
 mod sockets;
 mod storm;
 mod swaps;

@@ -23,7 +23,7 @@ fn tables_are_made_all_or_none() {
     assert_eq!(tables(&path), 1);
     Connection::open(&path).unwrap().execute_batch("DROP TABLE protections").unwrap();
     Store::open(state.path()).unwrap();
-    assert_eq!(tables(&path), 3);
+    assert_eq!(tables(&path), 4);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `config check`: everything that is wrong, or what the configuration amounts to.
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use serde::Serialize;
 
@@ -9,14 +9,16 @@ use crate::{
         Challenge, Config, ConfigErrors, Connections, Destination, Diagnostic, Entry, Interfaces, Level, Limit, List,
         ListProblem, Loaded, Mode, Namespaces, Network, Origin, Permit, Proof, Service,
     },
+    guard::NeverBlock,
     interface::own_networks,
     layout::Layout,
+    machine::Machine,
 };
 
 use crate::cli::{
     context::Context,
     limit, output,
-    table::{Align, Table, indented, number},
+    table::{Align, Table, indented, list, number},
 };
 
 /// The answer in JSON, good or bad.
@@ -51,6 +53,10 @@ pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode
     match Config::load(file) {
         Ok(mut loaded) => {
             loaded.warnings.extend(cut_off(file, &loaded.config, &own_networks().unwrap_or_default()));
+            // What is not known of the machine is no reason to warn of.
+            let machine = Machine::look(&loaded.config, &BTreeMap::new()).unwrap_or_default();
+            let never_block = NeverBlock::of(&machine, &[], &loaded.config.never_block);
+            loaded.warnings.extend(never_block.idle_blocks(&file.display().to_string(), &loaded.config));
             if context.global.json {
                 output::write_json(&good(file, &loaded))?;
             } else {
@@ -131,6 +137,12 @@ pub(in crate::cli) fn text(file: &Path, loaded: &Loaded) -> String {
         out.push_str(&format!("\n{}", indented(&warnings.join("\n"), 2)));
     }
     out.push_str(&format!("\n{}\n{}\n{}", facts(config), services(config), capacities(&collisions(config))));
+    if config.proof.challenge != Challenge::Off && !config.services.is_empty() {
+        out.push_str(
+            "With proof, a suspect service challenges forged connections and counts none of them; and who is over a limit by what \
+             others may have sent is asked before it is refused.\n",
+        );
+    }
     out
 }
 
@@ -144,39 +156,49 @@ fn facts(config: &Config) -> String {
         Mode::Enforce => "enforce",
     };
     let [trust, allow, block] = [config.trust.len(), config.allow.len(), config.block.len()];
-    let facts = [
+    let mut facts = vec![
         ("interfaces", interfaces),
         ("mode", mode.to_owned()),
         ("entries", format!("trust {trust}, allow {allow}, block {block}")),
         ("lists", lists(config)),
         ("proof", proof(&config.proof)),
-        ("memory", format!("{}, whatever comes", config.memory)),
     ];
+    facts.extend(unseen(config).map(|unseen| ("", unseen)));
+    facts.push(("memory", format!("{}, whatever comes", config.memory)));
     facts.iter().map(|(name, value)| format!("{name:<10}  {value}\n")).collect()
 }
 
 fn proof(proof: &Proof) -> String {
     let Proof { challenge, challenge_rate, retry_rate, sources, namespaces } = proof;
     let challenge = match challenge {
-        Challenge::Reset => {
-            format!("suspects answer with a reset ({challenge_rate}) or repeat their SYN ({retry_rate})")
-        }
-        Challenge::Retry => format!("suspects repeat their SYN ({retry_rate} for each service)"),
-        Challenge::Off => "suspects are asked nothing".to_owned(),
+        Challenge::Reset => format!(
+            "suspects are challenged (at most {challenge_rate}) or repeat their SYN (at most {retry_rate} for each service)"
+        ),
+        Challenge::Retry => format!("suspects repeat their SYN (at most {retry_rate} for each service)"),
+        Challenge::Off => "suspects are asked nothing: what is over its limit is dropped".to_owned(),
     };
     let namespaces = match namespaces {
-        Namespaces::Host => "of this network namespace",
-        Namespaces::All => "of all network namespaces",
+        Namespaces::Host => "in this network namespace",
+        Namespaces::All => "in all network namespaces",
     };
-    format!("{challenge}; listeners {namespaces}; {} sources remembered", number(u64::from(*sources)))
+    let sources = number(u64::from(*sources));
+    format!("{challenge}; handshakes are seen of listeners {namespaces}; up to {sources} proven sources")
+}
+
+/// Services of which nobody sees the handshakes.
+fn unseen(config: &Config) -> Option<String> {
+    let unseen = config.services.iter().filter(|service| service.listens_at().is_empty());
+    let names: Vec<&str> = unseen.map(|service| service.name.as_str()).collect();
+    (!names.is_empty())
+        .then(|| format!("nobody is asked on {}, and no connection counted: `to` names networks", list(&names)))
 }
 
 fn lists(config: &Config) -> String {
-    let list = |list: &List| {
+    let shown = |list: &List| {
         let sources: Vec<String> = list.from.iter().map(ToString::to_string).collect();
         format!("{} ({}, from {})", list.name, list.action.name(), sources.join(" and "))
     };
-    let lists: Vec<String> = config.lists.iter().map(list).collect();
+    let lists: Vec<String> = config.lists.iter().map(shown).collect();
     if lists.is_empty() { "none".to_owned() } else { lists.join(", ") }
 }
 

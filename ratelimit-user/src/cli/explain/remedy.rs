@@ -6,12 +6,14 @@ use ratelimit_common::Reason;
 
 use crate::{
     api::{EntryView, Explanation, LevelExplanation, ServiceExplanation},
-    config::{Action, Burst, DEFAULT_CLOCK_TICK, EntryKind, Level, Limit, Network, Rate},
+    config::{Action, Burst, Connections, DEFAULT_CLOCK_TICK, EntryKind, Level, Limit, Network, Rate},
 };
 
 use super::plain;
 
 type Remedy = (String, &'static str);
+
+const OWN_MACHINES: &str = "for machines of your own: no limit, no list";
 
 /// One a line, each with what it does.
 pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
@@ -24,6 +26,8 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
     let banned = with(&[Reason::Banned]);
     let restricted = with(&[Reason::Restricted]);
     let limited = with(&[Reason::SourceLimit, Reason::NetworkLimit]);
+    let capped = with(&[Reason::ConnectionCap]);
+    let asked = with(&[Reason::Challenged, Reason::Awaited]);
     let address = explanation.address;
 
     let mut commands = Vec::new();
@@ -37,8 +41,7 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
         commands.push((format!("ratelimit unban {address}"), "ends the bans of this address"));
     }
     if !restricted.is_empty() {
-        let effect = "for machines of your own: no limit, no list";
-        commands.extend(adding(EntryKind::Trust, address, &restricted, services, effect));
+        commands.extend(adding(EntryKind::Trust, address, &restricted, services, OWN_MACHINES));
         let add = |service: &&ServiceExplanation| {
             let name = &service.service;
             (format!("add {address} to services.{name}.only_from, then ratelimit reload"), "lets it in, limits stay")
@@ -47,12 +50,22 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
     }
     if !limited.is_empty() {
         commands.extend(limited.iter().filter_map(|service| raising(service)));
-        let effect = "for machines of your own: no limit, no list";
-        commands.extend(adding(EntryKind::Trust, address, &limited, services, effect));
+        commands.extend(adding(EntryKind::Trust, address, &limited, services, OWN_MACHINES));
+    }
+    if !capped.is_empty() {
+        commands.extend(capped.iter().filter_map(|service| more_connections(service)));
+        let sources = "ratelimit sources --by connections".to_owned();
+        commands.push((sources, "shows who else holds how many; one that is closed makes room for one"));
+        commands.extend(adding(EntryKind::Trust, address, &capped, services, OWN_MACHINES));
+    }
+    if !asked.is_empty() {
+        commands.extend(asked.iter().filter_map(|service| raising(service)));
+        commands.extend(adding(EntryKind::Trust, address, &asked, services, "for machines of your own: never asked"));
     }
     if commands.is_empty() {
         commands.extend(refusing(address, services));
     }
+    commands.extend(of_recent(explanation));
     let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
     commands.iter().map(|(command, effect)| format!("{command:<width$}  {effect}")).collect()
 }
@@ -76,10 +89,39 @@ fn unblocking(blocked: &[&ServiceExplanation]) -> Vec<Remedy> {
     entries.into_iter().map(remedy).collect()
 }
 
-/// Doubles the limit that refuses. None where that is the long window, which no command changes, or where the
+/// What only befalls a SYN amid a flood, and the next one perhaps not: the latest verdicts tell of it.
+fn of_recent(explanation: &Explanation) -> Vec<Remedy> {
+    let remedies = [
+        (Reason::ChallengeRate, "raise challenge_rate", "asks more suspects in a second"),
+        (Reason::RetryRate, "raise retry_rate", "lets in more repeated SYNs in a second"),
+        (
+            Reason::Stray,
+            "write namespaces = \"all\"",
+            "if its connections end in a container: looks for no strays then",
+        ),
+    ];
+    let met = |reason: Reason| explanation.recent.iter().any(|event| event.reason == reason.label());
+    let remedy =
+        |(_, change, effect)| (format!("{change} under [proof] in the configuration, then ratelimit reload"), effect);
+    remedies.into_iter().filter(|(reason, ..)| met(*reason)).map(remedy).collect()
+}
+
+/// Twice as many open connections.
+fn more_connections(service: &ServiceExplanation) -> Option<Remedy> {
+    let doubled = Connections::try_from(service.connections_most?.checked_mul(2)?).ok()?;
+    let command = format!("ratelimit limit set {} --connections {doubled} --for 2h", service.service);
+    Some((command, "doubles the number for everyone"))
+}
+
+/// Doubles the limit that its source is over. None where that is the long window, which no command changes, or where the
 /// double would be no valid limit.
 fn raising(service: &ServiceExplanation) -> Option<Remedy> {
-    let level = if service.reason == Reason::SourceLimit.label() { Level::Source } else { Level::Network };
+    let exceeded =
+        |level: &Level| service.levels.iter().any(|explained| explained.level == *level && explained.wait_ms > 0);
+    let refusing = [(Reason::SourceLimit, Level::Source), (Reason::NetworkLimit, Level::Network)];
+    let refusing = refusing.into_iter().find(|(reason, _)| reason.label() == service.reason).map(|(_, level)| level);
+    // Of who is asked first it is not said by which limit.
+    let level = refusing.or_else(|| [Level::Source, Level::Network].into_iter().find(exceeded))?;
     let mut at_level = service.levels.iter().filter(|explained| explained.level == level);
     let (LevelExplanation { limit, wait_ms, .. }, long) = (at_level.next()?, at_level.next());
     if long.is_some_and(|long| long.wait_ms > *wait_ms) {

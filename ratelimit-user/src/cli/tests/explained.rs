@@ -1,5 +1,5 @@
 use super::{assert_text, parse};
-use crate::api::{EntryView, Explanation, LevelExplanation, ServiceExplanation};
+use crate::api::{EntryView, Event, Explanation, LevelExplanation, ProvenView, ServiceExplanation};
 use crate::cli::explain;
 use crate::config::{EntryKind, Level, Limit, Mode};
 
@@ -20,6 +20,9 @@ fn service(name: &str, reason: &str, refused: bool, action: &str) -> ServiceExpl
         bans: Vec::new(),
         lists: Vec::new(),
         levels: Vec::new(),
+        connections: 0,
+        connections_most: None,
+        suspect: false,
     }
 }
 
@@ -29,7 +32,7 @@ fn entry(kind: EntryKind, network: &str, by: &str) -> EntryView {
 }
 
 fn explanation(services: Vec<ServiceExplanation>) -> Explanation {
-    Explanation { address: parse("192.0.2.4"), controller: true, services, recent: Vec::new() }
+    Explanation { address: parse("192.0.2.4"), controller: true, services, proven: None, recent: Vec::new() }
 }
 
 fn remedies(services: Vec<ServiceExplanation>) -> Vec<String> {
@@ -50,6 +53,7 @@ fn a_refusal_comes_with_its_limits_and_what_would_change_it() {
         &explain::text(&explanation(vec![smtp, imap])),
         &[
             "192.0.2.4: its next connection is refused on smtp",
+            "not proven: no handshake was seen in the last 30 days",
             "",
             "service  mode     verdict  reason        that is",
             "smtp     enforce  refused  source_limit  meaning",
@@ -86,6 +90,138 @@ fn observing_is_told_from_refusing() {
         headline(vec![dropped, observed]),
         "192.0.2.4: its next connection is refused on smtp; enforcing would refuse it on imap"
     );
+}
+
+#[test]
+fn who_is_asked_first_is_not_refused() {
+    let mut smtp = service("smtp", "challenged", false, "challenge");
+    (smtp.suspect, smtp.connections, smtp.connections_most) = (true, 3, Some(50));
+    smtp.levels = vec![level(Level::Source, "192.0.2.4", "300/min", "300", 4.0, 0)];
+    let imap = service("imap", "admitted", false, "pass");
+    assert_text(
+        &explain::text(&explanation(vec![smtp.clone(), imap.clone()])),
+        &[
+            "192.0.2.4: its next connection is asked first whether it is alive on smtp",
+            "not proven: no handshake was seen in the last 30 days",
+            "",
+            "service  mode     verdict      reason      that is",
+            "smtp     enforce  asked first  challenged  meaning",
+            "imap     enforce  let in       admitted    meaning",
+            "",
+            "suspect: smtp, so sources that are not proven are asked first",
+            "a live host answers by itself and is let in with its next SYN; behind a firewall that swallows the question it is let in \
+             when it repeats its SYN",
+            "",
+            "service  counted    of one  limit                  used  next",
+            "smtp     192.0.2.4  source  300/min burst 300  4 of 300  now",
+            "smtp     192.0.2.4  source  50 open at once     3 of 50  now",
+            "",
+            "what would change it",
+            "  ratelimit trust add 192.0.2.4 --service smtp  for machines of your own: never asked",
+        ],
+    );
+    let headline = |services| explain::text(&explanation(services)).lines().next().unwrap().to_owned();
+    let refused = service("pop3", "source_limit", true, "drop");
+    let awaited = service("sieve", "awaited", false, "pass");
+    assert_eq!(
+        headline(vec![smtp, imap, refused, awaited]),
+        "192.0.2.4: its next connection is refused on pop3, and asked first whether it is alive on smtp; enforcing would ask it first \
+         on sieve"
+    );
+}
+
+#[test]
+fn who_is_over_a_limit_by_others_word_is_told_so() {
+    let mut smtp = service("smtp", "awaited", false, "drop");
+    smtp.levels = vec![
+        level(Level::Source, "192.0.2.4", "300/min", "300", 3.0, 0),
+        level(Level::Network, "192.0.2.0/24", "3000/min", "3000", 3000.5, 20),
+    ];
+    let mut proven = explanation(vec![ServiceExplanation { suspect: true, ..smtp.clone() }]);
+    proven.proven = Some(ProvenView { last: "2026-11-22T04:00:00Z".into(), exchanged: None });
+    let text = explain::text(&proven);
+    assert!(text.contains("asked first\nover its limit on smtp by SYNs"), "{text}");
+    let text = explain::text(&explanation(vec![smtp]));
+    let says = "\nover its limit on smtp by SYNs that others may have sent in its name, so it is asked first\n\
+                a live host repeats its SYN by itself and is let in then\n";
+    assert!(text.contains(says), "{text}");
+    let raising = "ratelimit limit set smtp --level network --rate 6000/min --burst 6000 --for 2h  doubles the limit";
+    assert!(text.contains(raising), "{text}");
+}
+
+#[test]
+fn under_suspicion_the_proven_and_the_trusted_are_told_that_they_are_not_asked() {
+    let (mut smtp, mut imap) = (service("smtp", "admitted", false, "pass"), service("imap", "trusted", false, "pass"));
+    (smtp.suspect, imap.suspect) = (true, true);
+    let mut explained = explanation(vec![smtp, imap]);
+    explained.address = parse("2001:db8::4");
+    let (last, exchanged) = ("2026-11-22T04:00:00Z".to_owned(), Some("2026-11-22T03:00:00Z".to_owned()));
+    explained.proven = Some(ProvenView { last: last.clone(), exchanged });
+    assert_text(
+        explain::text(&explained).split("\nwhat would").next().unwrap(),
+        &[
+            "2001:db8::4: its next connection is let in to every service",
+            "proven: the last handshake of its /64 was at 2026-11-22T04:00:00Z, the last exchange of data ended at 2026-11-22T03:00:00Z",
+            "",
+            "service  mode     verdict  reason    that is",
+            "smtp     enforce  let in   admitted  meaning",
+            "imap     enforce  let in   trusted   meaning",
+            "",
+            "suspect: smtp and imap, so sources that are not proven are asked first",
+            "this one is proven, and not asked on smtp",
+            "this one is trusted, and not asked on imap",
+        ],
+    );
+    explained.proven = Some(ProvenView { last, exchanged: None });
+    let text = explain::text(&explained);
+    assert!(text.contains("at 2026-11-22T04:00:00Z; no data was exchanged in a connection that is over\n"), "{text}");
+}
+
+#[test]
+fn a_source_at_its_connection_cap_sees_what_makes_room() {
+    let mut smtp = service("smtp", "connection_cap", true, "drop");
+    (smtp.connections, smtp.connections_most) = (50, Some(50));
+    let text = explain::text(&explanation(vec![smtp.clone()]));
+    assert!(text.contains("\nsmtp     source  50 open at once  50 of 50  when one ends\n"), "{text}");
+    assert_eq!(
+        remedies(vec![smtp.clone()]),
+        [
+            "ratelimit limit set smtp --connections 100 --for 2h  doubles the number for everyone",
+            "ratelimit sources --by connections                   shows who else holds how many; one that is closed makes room for one",
+            "ratelimit trust add 192.0.2.4 --service smtp         for machines of your own: no limit, no list",
+        ]
+    );
+    smtp.connections_most = Some(600_000);
+    assert!(!remedies(vec![smtp.clone()]).iter().any(|line| line.contains("limit set")), "more than there may be");
+    // Where there is no cap, connections are shown if there are any.
+    (smtp.reason, smtp.refused, smtp.connections_most) = ("admitted".into(), false, None);
+    let text = explain::text(&explanation(vec![smtp.clone(), smtp]));
+    assert!(text.contains("\nsmtp     source  off      50  now\n"), "{text}");
+}
+
+#[test]
+fn what_a_flood_does_now_and_then_is_told_from_the_latest_verdicts() {
+    let mut explained = explanation(vec![service("smtp", "trusted", false, "pass")]);
+    let event = |reason: &str| Event {
+        at: "2026-11-22T04:17:24.123Z".into(),
+        reason: reason.into(),
+        action: "drop".into(),
+        mode: Mode::Enforce,
+        service: Some("smtp".into()),
+        source: Some(explained.address),
+        source_port: 1,
+        destination: None,
+        port: 25,
+        interface: "eth0".into(),
+    };
+    explained.recent = ["retry_rate", "stray", "retry_rate"].map(event).into();
+    let text = explain::text(&explained);
+    let part = text.split("what would change it\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut lines = part.lines().map(str::trim).filter(|line| line.contains("[proof]"));
+    let expected = "raise retry_rate under [proof] in the configuration, then ratelimit reload          lets in more";
+    assert!(lines.next().unwrap().starts_with(expected), "{text}");
+    assert!(lines.next().unwrap().starts_with("write namespaces = \"all\" under [proof]"), "{text}");
+    assert_eq!(lines.next(), None);
 }
 
 #[test]
@@ -163,6 +299,7 @@ fn the_pins_alone_give_the_verdict_and_no_advice() {
         &explain::text(&pinned),
         &[
             "192.0.2.4: its next connection is refused on smtp",
+            "not proven: no handshake was seen in the last 30 days",
             "",
             "service  mode     verdict  reason   that is",
             "smtp     enforce  refused  blocked  meaning",

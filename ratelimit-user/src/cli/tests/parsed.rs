@@ -1,7 +1,7 @@
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::parse;
-use crate::api::SetLimit;
+use crate::api::{SetLimit, SourcesBy};
 use crate::cli::{Cli, Command, config::ConfigCommand, entry::EntryCommand, limit::LimitCommand};
 use crate::config::{Level, Mode};
 
@@ -174,6 +174,8 @@ fn a_ban_needs_a_time_and_unban_a_network_or_all() {
     assert_eq!((ban.network, ban.for_), (parse("192.0.2.0/24"), parse("1h")));
     assert_eq!((ban.services, ban.note.as_deref()), (vec!["smtp".to_owned()], Some("spam")));
     usage("ratelimit ban 192.0.2.7");
+    let Command::Ban(kill) = cli("ratelimit ban 192.0.2.7 --for 1h --kill").command else { panic!("not ban") };
+    assert!(kill.kill && !ban.kill);
     let Command::Unban(unban) = cli("ratelimit unban 2001:db8::7").command else { panic!("not unban") };
     assert_eq!((unban.network, unban.protect), (Some(parse("2001:db8::7")), parse("24h")));
     let Command::Unban(unban) = cli("ratelimit unban --all --by log").command else { panic!("not unban") };
@@ -181,6 +183,20 @@ fn a_ban_needs_a_time_and_unban_a_network_or_all() {
     usage("ratelimit unban");
     usage("ratelimit unban 192.0.2.7 --all");
     cli("ratelimit bans --service smtp");
+}
+
+#[test]
+fn sources_are_some_and_by_something() {
+    let of = |line: &str| match cli(line).command {
+        Command::Sources(sources) => (sources.by, sources.most),
+        _ => panic!("not sources"),
+    };
+    assert_eq!(of("ratelimit sources"), (SourcesBy::Connections, 20));
+    assert_eq!(of("ratelimit sources --by drops --most 5"), (SourcesBy::Drops, 5));
+    assert_eq!(of("ratelimit sources --by last"), (SourcesBy::Last, 20));
+    for wrong in ["--by name", "--most 0", "--most 10001"] {
+        usage(&format!("ratelimit sources {wrong}"));
+    }
 }
 
 #[test]
@@ -206,7 +222,7 @@ fn the_other_commands_parse() {
 
 #[test]
 fn what_does_not_work_yet_is_no_command() {
-    for command in ["doctor", "top", "report", "list", "dnsbl", "sources", "log", "changes"] {
+    for command in ["doctor", "top", "report", "list", "dnsbl", "log", "changes"] {
         usage(&format!("ratelimit {command}"));
     }
     assert_eq!(usage("ratelimit").kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);

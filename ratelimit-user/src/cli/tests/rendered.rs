@@ -2,11 +2,12 @@ use std::path::Path;
 
 use super::{assert_text, counts, lists, parse};
 use crate::api::{
-    BanView, Banned, ConnectionsView, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView, LimitsView,
-    ModeEnd, ModeView, Reloaded, ServiceExplanation, ServiceStatus, Status, Unbanned,
+    BanView, Banned, Challenges, ConnectionsView, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView,
+    LimitsView, ModeEnd, ModeView, Pressure, ProofStatus, Reloaded, ServiceExplanation, ServiceStatus, SourceView,
+    SourcesBy, Status, Unbanned,
 };
 use crate::bans::By;
-use crate::cli::{ban, config, detach, entry, events, limit, mode, reload, status};
+use crate::cli::{ban, config, detach, entry, events, limit, mode, reload, sources, status};
 use crate::config::{Config, EntryKind, Level, Limit, Mode};
 
 fn gate(mode: Mode) -> ModeView {
@@ -20,8 +21,10 @@ fn service(name: &str, ports: &[u16], admitted: u64, would_refuse: u64, refused:
         mode: Mode::Observe,
         counts: [].into(),
         admitted,
+        asked: 0,
         refused,
         would_refuse,
+        pressure: Pressure::default(),
     }
 }
 
@@ -55,9 +58,15 @@ fn observing() -> Status {
         other: counts([("malformed", 3, 0), ("not_served", 1_000, 0)]),
         memory_bytes: 32 << 20,
         entries: EntryCounts { trust: 2, allow: 0, block: 1, lists: 1_000_003, bans: 1200 },
+        proof: ProofStatus::default(),
         generation: 3,
         warnings: Vec::new(),
     }
+}
+
+/// The connections of a service that are seen.
+fn open(connections: u64) -> Pressure {
+    Pressure { watched: true, half_open: 1, half_open_most: 64, connections, suspect: false }
 }
 
 #[test]
@@ -85,9 +94,161 @@ fn status_says_first_whether_anything_is_dropped() {
              or an extension chain that is too long",
             "not_served     1,000                 0        0  TCP to a port or an address that no service claims",
             "",
-            "connections and frames since the filter was first loaded",
+            "new connections and frames since the filter was first loaded",
         ],
     );
+}
+
+/// What proof adds to the facts, and the table of services.
+fn proof_and_services(status: &Status) -> (String, String) {
+    let text = status::text(status);
+    let facts = text.split("\nproof ").nth(1).unwrap_or_default();
+    let facts = format!("proof {}", facts.split("\nmemory").next().unwrap());
+    let table = text.split("\nservice ").nth(1).unwrap();
+    (facts, format!("service {}", table.split("\n\n").next().unwrap()))
+}
+
+#[test]
+fn on_a_quiet_day_proof_is_a_line_and_a_column() {
+    let mut status = observing();
+    status.proof = ProofStatus {
+        proven: 214,
+        proven_most: 262_144,
+        handshakes: 12_345,
+        connections: 17,
+        ..ProofStatus::default()
+    };
+    status.services[0].pressure = open(17);
+    let (proof, services) = proof_and_services(&status);
+    assert_text(&proof, &["proof          214 of 262,144 sources proven, 12,345 handshakes seen, 17 connections open"]);
+    assert_text(
+        &services,
+        &[
+            "service  ports    mode     open now   admitted  would be dropped  dropped  mostly for",
+            "smtp     25,2525  observe        17  1,234,567               678        0  source_limit 600, bad_flags 70, blocked 8",
+            "sieve    4190     observe                    3                 0        0",
+            "all                              17  1,234,570               678        0",
+        ],
+    );
+}
+
+#[test]
+fn under_a_flood_status_says_who_is_suspect_and_what_became_of_the_challenges() {
+    let mut status = observing();
+    let [smtp, sieve] = &mut status.services[..] else { panic!("two services") };
+    (smtp.mode, smtp.asked, smtp.admitted, smtp.refused, smtp.would_refuse) = (Mode::Enforce, 12_000, 1_500, 74, 0);
+    smtp.pressure = Pressure { suspect: true, half_open: 90, ..open(40) };
+    smtp.counts = counts([
+        ("admitted", 500, 0),
+        ("ticketed", 990, 0),
+        ("repeated", 10, 0),
+        ("challenged", 0, 11_995),
+        ("awaited", 0, 5),
+        ("answered", 0, 1_000),
+        ("challenge_rate", 0, 70),
+        ("retry_rate", 0, 4),
+    ]);
+    sieve.pressure = Pressure { suspect: true, ..open(0) };
+    let mut imap = service("imap", &[143], 5_000, 0, 0);
+    imap.pressure = Pressure { watched: false, ..open(0) };
+    let mut pop3 = service("pop3", &[110], 5_000, 0, 0);
+    pop3.pressure = Pressure { half_open: 40, ..open(7) };
+    status.services.extend([imap, pop3]);
+    status.proof = ProofStatus {
+        unwatched: None,
+        proven: 262_144,
+        proven_most: 262_144,
+        not_noted: 3,
+        not_noted_of_site: 2_000,
+        handshakes: 300_000,
+        connections: 47,
+        older: 2,
+        not_counted: 1,
+        challenges: Challenges {
+            sent: 11_995,
+            answered: 1_000,
+            unanswered: 10_995,
+            over_budget: 70,
+            awaited: 5,
+            tickets: 12,
+            ticketed: 990,
+            repeated: 10,
+            retries_over_budget: 4,
+            strays: 1_234,
+        },
+    };
+    let (proof, services) = proof_and_services(&status);
+    assert_text(
+        &proof,
+        &[
+            "proof          262,144 of 262,144 sources proven, 300,000 handshakes seen, 47 connections open, 2 of them older than the filter",
+            "               no room: 3 sources not noted as proven (`sources` under [proof]), 2,000 IPv6 /64 not noted as proven, \
+             because their /48 has enough, 1 connections not counted",
+            "               no handshake seen of imap: is its listener on this machine, and in this network namespace?",
+            "               challenges: 11,995 sent, 1,000 answered, 10,995 not answered, 70 not sent, being over challenge_rate",
+            "               SYNs dropped to see whether they are repeated: 5",
+            "               let in: 990 with a ticket, 10 for repeating their SYN, 4 not, being over retry_rate",
+            "               tickets good now: 12",
+            "               packets of no connection dropped: 1,234",
+        ],
+    );
+    assert_text(
+        &services,
+        &[
+            "service  ports    mode     state                        open now  admitted   asked  would be dropped  dropped  mostly for",
+            "smtp     25,2525  enforce  suspect, 90 of 64 half-open        40     1,500  12,000                 0       74  challenge_rate 70, retry_rate 4",
+            "sieve    4190     observe  suspect                             0         3       0                 0        0",
+            "imap     143      observe                                            5,000       0                 0        0",
+            "pop3     110      observe  40 of 64 half-open                  7     5,000       0                 0        0",
+            "all                                                           47    11,503  12,000                 0       74",
+        ],
+    );
+}
+
+#[test]
+fn where_handshakes_are_not_watched_status_says_why() {
+    let mut status = observing();
+    let unwatched = Some("the control groups cannot be reached: no such device".to_owned());
+    status.proof = ProofStatus { unwatched, proven_most: 262_144, ..ProofStatus::default() };
+    assert_text(
+        &proof_and_services(&status).0,
+        &[
+            "proof          handshakes are NOT watched: nobody is asked to prove himself, no connection is counted",
+            "                 the control groups cannot be reached: no such device",
+        ],
+    );
+}
+
+#[test]
+fn sources_show_what_is_known_of_each() {
+    let known = SourceView {
+        source: parse("192.0.2.7"),
+        service: "smtp".into(),
+        connections: 49,
+        most: Some(50),
+        drops: 1_200,
+        last: Some("2026-11-22T04:17:24.123Z".into()),
+        reason: Some("source_limit".into()),
+        proven: true,
+    };
+    let nothing = SourceView { drops: 0, last: None, reason: None, ..known.clone() };
+    let (source, service) = (parse("2001:db8:7::/64"), "submissions".into());
+    let other = SourceView { source, service, connections: 3, most: None, proven: false, ..nothing };
+    assert_text(
+        &sources::text(SourcesBy::Connections, &[known, other.clone()]),
+        &[
+            "source           service      open now  refused (sampled)  last event                reason        proven",
+            "192.0.2.7        smtp         49 of 50              1,200  2026-11-22T04:17:24.123Z  source_limit  yes",
+            "2001:db8:7::/64  submissions         3                                                             no",
+        ],
+    );
+    assert_text(
+        &sources::text(SourcesBy::Connections, &[other]),
+        &["source           service      open now  proven", "2001:db8:7::/64  submissions         3  no"],
+    );
+    assert_text(&sources::text(SourcesBy::Connections, &[]), &["no source has a connection open"]);
+    assert_text(&sources::text(SourcesBy::Drops, &[]), &["no source was refused among the latest sampled events"]);
+    assert_text(&sources::text(SourcesBy::Last, &[]), &["no events yet"]);
 }
 
 #[test]
@@ -184,6 +345,12 @@ fn an_event_is_one_line() {
     let admitted = Event { reason: "admitted".into(), action: "pass".into(), source: None, service: None, ..event() };
     let line = "2026-11-22T04:17:24.123Z  pass        admitted        -            - > [2001:db8::25]:25  eth0\n";
     assert_eq!(events::line(&admitted), line);
+    let challenged = Event { reason: "challenged".into(), action: "challenge".into(), ..event() };
+    let line = "2026-11-22T04:17:24.123Z  challenge   challenged      smtp         [2001:db8::4]:51234 > \
+                [2001:db8::25]:25  eth0\n";
+    assert_eq!(events::line(&challenged), line);
+    let observed = Event { action: "pass".into(), mode: Mode::Observe, ..challenged };
+    assert_eq!(events::line(&observed), line.replace("challenge   ", "would ask   "));
 }
 
 fn limit_of(rate: &str, burst: &str) -> Limit {
@@ -307,7 +474,8 @@ fn banned(network: &str, services: &[&str], hits: u64) -> BanView {
 
 #[test]
 fn a_ban_says_what_it_does_not_act_on() {
-    let mut answer = Banned { ban: banned("203.0.113.0/24", &[], 0), spares: Vec::new() };
+    let ban = banned("203.0.113.0/24", &[], 0);
+    let mut answer = Banned { ban, spares: Vec::new(), killed: None, kill_failed: None };
     assert_text(&ban::banned(&answer), &["203.0.113.0/24 banned for all until 2026-11-22T05:00:00Z"]);
     answer.spares.push("imap: 203.0.113.7/32 is allowed".into());
     assert_text(
@@ -319,6 +487,22 @@ fn a_ban_says_what_it_does_not_act_on() {
             "  imap: 203.0.113.7/32 is allowed",
         ],
     );
+}
+
+#[test]
+fn a_ban_says_how_many_connections_it_ended_and_is_in_force_if_that_fails() {
+    let said = |killed, kill_failed: Option<&str>| {
+        let ban = banned("203.0.113.0/24", &[], 0);
+        let answer = Banned { ban, spares: Vec::new(), killed, kill_failed: kill_failed.map(str::to_owned) };
+        let text = ban::banned(&answer);
+        text.strip_prefix("203.0.113.0/24 banned for all until 2026-11-22T05:00:00Z\n").unwrap().to_owned()
+    };
+    assert_text(&said(Some(0), None), &["it had no open connection to end"]);
+    assert_text(&said(Some(1), None), &["1 open connection of it ended"]);
+    assert_text(&said(Some(1_200), None), &["1,200 open connections of it ended"]);
+    let failed = ["", "the ban is in force, but connections may be left open", "  why"];
+    assert_text(&said(Some(0), Some("why")), &failed);
+    assert_text(&said(Some(2), Some("why")), &[&["2 open connections of it ended"], &failed[..]].concat());
 }
 
 #[test]
@@ -359,6 +543,9 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         lists: vec![lists::found(true)],
         bans: vec![banned("203.0.0.0/16", &["imap"], 0)],
         levels: Vec::new(),
+        connections: 0,
+        connections_most: None,
+        suspect: false,
     };
     let some = Unbanned { ended: vec![banned("203.0.113.7", &["imap"], 0)], still_refused: vec![refused] };
     assert_text(
@@ -430,8 +617,11 @@ fn a_good_configuration_is_summed_up() {
     assert_eq!(line("mode"), "mode        enforce");
     assert_eq!(line("entries"), "entries     trust 1, allow 1, block 0");
     assert_eq!(line("lists"), "lists       none");
-    let proof = "suspects repeat their SYN (200/s for each service); listeners of all network namespaces; 262,144 sources remembered";
+    let proof = "suspects repeat their SYN (at most 200/s for each service); handshakes are seen of listeners in all network \
+                 namespaces; up to 262,144 proven sources";
     assert_eq!(line("proof"), format!("proof       {proof}"));
+    let blind = "            nobody is asked on sieve, and no connection counted: `to` names networks";
+    assert!(lines.contains(&blind), "{text}");
     assert_eq!(line("memory"), "memory      32 MiB, whatever comes");
     assert!(line("smtp  ").contains("observe  300/min burst 300  3000/min burst 3000"), "{text}");
     assert!(line("sieve  ").contains("192.0.2.25/32  enforce  off "), "{text}");

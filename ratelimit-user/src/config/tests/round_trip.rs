@@ -150,7 +150,7 @@ fn lists() -> impl Strategy<Value = (Vec<List>, Vec<Network>)> {
 fn proof() -> impl Strategy<Value = Proof> {
     let rate = |most: u32| (1..=most).prop_map(|count| Rate::new(count, Period::Second).expect("not zero"));
     let words = (select(Challenge::ALL.to_vec()), select(Namespaces::ALL.to_vec()));
-    (words, rate(200_000_000), rate(1_000_000), 1024..=1_u32 << 24).prop_map(
+    (words, rate(200_000_000), rate(10_000), 1024..=1_u32 << 24).prop_map(
         |((challenge, namespaces), challenge_rate, retry_rate, sources)| Proof {
             challenge,
             challenge_rate,
