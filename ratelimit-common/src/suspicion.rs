@@ -171,7 +171,7 @@ pub fn note_arrived<C: Cells>(cells: &C, service: &Service, now: Ticks) {
         if owed == 0 {
             return;
         }
-        let left = if owed > limit.increment { owed - limit.increment } else { 0 };
+        let left = owed.saturating_sub(limit.increment);
         if cells.replace_cell(limit.first_cell, seen, Limit::owing(left, now)) {
             return;
         }
