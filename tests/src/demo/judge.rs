@@ -11,9 +11,6 @@ use super::report::number;
 
 /// Of the packets above the limits, how many must be dropped.
 const REQUIRED: f64 = 0.999;
-/// Of what the limits allow, how much must be let in. The rest is for the ends of a flood, whose times are measured outside
-/// the kernel.
-const DUE: f64 = 0.98;
 /// Of forged SYNs, how many may be let in.
 const MOST_FORGED: f64 = 0.001;
 /// What a coarse kernel clock may add to the time of a flood: a few ticks at 100 a second.
@@ -119,15 +116,16 @@ fn excess(outcomes: &[Outcome]) -> Finding {
     Finding { good: above > 0 && share >= REQUIRED, text }
 }
 
+/// Whoever is over a limit by SYNs alone is asked whether he is alive; refused is only what he completed himself.
 fn within_limits(outcomes: &[Outcome]) -> Finding {
-    let let_in: u64 = outcomes.iter().filter(|outcome| !outcome.is_forged).map(Outcome::let_in).sum();
-    let Balance { allowed, .. } = balance(outcomes);
+    let refused: u64 = outcomes.iter().map(|outcome| outcome.change.refused()).sum();
+    let Balance { above, .. } = balance(outcomes);
     let text = format!(
-        "only the excess was dropped: the attackers' limits allow {} packets, {} were let in",
-        number(allowed),
-        number(let_in)
+        "only the excess was refused: {} packets without being asked, of {} above the limits",
+        number(refused),
+        number(above)
     );
-    Finding { good: let_in as f64 >= allowed as f64 * DUE, text }
+    Finding { good: refused <= above, text }
 }
 
 fn harmless(outcomes: &[Outcome]) -> Finding {
@@ -280,7 +278,7 @@ mod tests {
         };
         assert!(broken(|_, outcome| leak(outcome, 900)).is_empty());
         assert_eq!(broken(|_, outcome| leak(outcome, 1_100)), [3]);
-        // One in ten of what the limits allow is dropped.
+        // One in ten of what the limits allow is refused.
         assert_eq!(broken(|_, outcome| leak(outcome, -35)), [4]);
         assert_eq!(broken(|_, outcome| outcome.change.lost = 99), [6]);
         assert_eq!(broken(|_, outcome| outcome.change.attack_drops -= 1), [6]);

@@ -107,6 +107,12 @@ impl Change {
         self.drops.values().sum()
     }
 
+    /// What was dropped without being asked.
+    pub fn refused(&self) -> u64 {
+        let refuses = |label: &str| Reason::ALL.iter().any(|reason| reason.label() == label && reason.refuses());
+        self.drops.iter().filter(|(reason, _)| refuses(reason)).map(|(_, count)| count).sum()
+    }
+
     /// Answers to challenges: only honest clients give any here.
     pub fn answers(&self) -> u64 {
         self.drops.get(Reason::Answered.label()).copied().unwrap_or(0)
