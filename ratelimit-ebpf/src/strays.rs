@@ -41,31 +41,35 @@ pub fn are_sought() -> bool {
     unsafe { (&raw const SOUGHT_UNTIL_NS).read_volatile() != 0 }
 }
 
-/// 1 if a packet belongs to no connection although a listener of this machine would have it.
+/// 1 if a packet is one of a flood of those that belong to no connection although a listener of this machine would have them.
 #[inline(always)]
 pub fn is_stray(context: *mut xdp_md, parsed: &Parsed) -> u32 {
     belongs_to_none(context, parsed)
 }
 
-/// Counts what was seen, and goes over to looking at every packet and back.
+/// Counts what was seen, and goes over to looking at every packet and back. Says whether every packet is looked at.
 #[inline(always)]
-fn note(is_stray: bool) {
+fn note(is_stray: bool) -> bool {
     let now = clock_ns();
     // SAFETY: aligned words that other processors write only as a whole; losing one of their writes loses a packet's count.
     unsafe {
         let sought_until = (&raw const SOUGHT_UNTIL_NS).read_volatile();
+        let mut is_sought = sought_until > now;
+        if sought_until != 0 && !is_sought {
+            (&raw mut SOUGHT_UNTIL_NS).write_volatile(0);
+        }
         if is_stray {
-            let weight = if sought_until == 0 { SAMPLE } else { 1 };
+            let weight = if is_sought { 1 } else { SAMPLE };
             let seen_until = (&raw const SEEN_UNTIL_NS).read_volatile();
             let seen_until = if seen_until > now { seen_until } else { now };
             if seen_until - now > BURST_NS {
                 (&raw mut SOUGHT_UNTIL_NS).write_volatile(now + HOLD_NS);
+                is_sought = true;
             } else {
                 (&raw mut SEEN_UNTIL_NS).write_volatile(seen_until + weight * COST_NS);
             }
-        } else if sought_until != 0 && sought_until < now {
-            (&raw mut SOUGHT_UNTIL_NS).write_volatile(0);
         }
+        is_sought
     }
 }
 
@@ -102,8 +106,8 @@ extern "C" fn belongs_to_none(context: *mut xdp_md, parsed: *const Parsed) -> u3
         Family::V6 if !parsed.source.is_v4() => is_stray_v6(context, parsed),
         Family::V6 | Family::Other => false,
     };
-    note(is_stray);
-    u32::from(is_stray)
+    // One of a few goes where it always went: to the kernel, which resets it.
+    u32::from(note(is_stray) && is_stray)
 }
 
 #[inline(always)]
