@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::MapData;
 use ratelimit_common::event::Tally;
 use ratelimit_common::{Family, Reason};
-use ratelimit_tests::controller::{Controller, Options};
+use ratelimit_tests::controller::{COUNTING_SYNS, Controller, Options};
 use ratelimit_tests::flood::{Flood, Pattern, RunningFlood};
 use ratelimit_tests::gateway::{GATEWAY_V4, LAN, Moved, Site, Wire, frames_received, ip, is_long, net, paced};
 use ratelimit_tests::netns::{End, Namespace, veth};
@@ -155,7 +155,7 @@ fn a_flood_of_forged_sources_costs_nobody_anything() -> Result<()> {
 #[test]
 fn a_flood_on_one_service_harms_no_other() -> Result<()> {
     // Cells that hold one connection an hour are soon all taken.
-    let config = "[services.sieve]\nsource = { rate = \"1/h\", burst = 2 }\n".to_owned();
+    let config = format!("{COUNTING_SYNS}[services.sieve]\nsource = {{ rate = \"1/h\", burst = 2 }}\n");
     let storm = Storm::new(&Options { config: Some(config), ..Options::counting_syns([LAN, WAN]) })?;
     let flood = storm.flood(SIEVE, Duration::from_secs(3_600))?;
     thread::sleep(Duration::from_secs(2));
