@@ -354,17 +354,19 @@ impl Set {
     #[inline(always)]
     pub fn is_station(&self, interface: u32, mac: [u8; 6]) -> bool {
         let wanted = word_of(mac);
-        let mut found = false;
-        for station in &self.stations {
-            found |= station.interface == interface && word_of(station.mac) == wanted;
-        }
-        found
+        let is_it = |station: &Station| station.interface == interface && word_of(station.mac) == wanted;
+        let [first, second] = places_of(interface);
+        is_it(&self.stations[opaque(first as u64) as usize % STATIONS])
+            || is_it(&self.stations[opaque(second as u64) as usize % STATIONS])
     }
 
     /// Says which hardware addresses are this machine's. What does not fit is not answered.
     pub fn put_stations(&mut self, stations: impl IntoIterator<Item = (u32, [u8; 6])>) {
-        for (place, (interface, mac)) in self.stations.iter_mut().zip(stations) {
-            *place = Station { interface, mac, padding: 0 };
+        for (interface, mac) in stations {
+            let free = places_of(interface).into_iter().find(|place| self.stations[*place].interface == 0);
+            if let Some(place) = free {
+                self.stations[place] = Station { interface, mac, padding: 0 };
+            }
         }
     }
 
@@ -470,6 +472,12 @@ impl Set {
         self.destination_networks += 1;
         Ok(())
     }
+}
+
+/// Where an interface may stand among the stations: the kernel numbers them one after the other.
+#[inline(always)]
+const fn places_of(interface: u32) -> [usize; 2] {
+    [interface as usize % STATIONS, (interface as usize + 1) % STATIONS]
 }
 
 #[inline(always)]
@@ -610,6 +618,19 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stations_are_found_by_interface_and_address() {
+        extern crate std;
+        let mut set = std::boxed::Box::new(Set::zeroed());
+        let mac = |last| [2, 0, 0, 0, 0, last];
+        // Two that want the same place, and one that finds neither free.
+        set.put_stations([(1, mac(1)), (2, mac(2)), (33, mac(3)), (34, mac(4))]);
+        assert!(set.is_station(1, mac(1)) && set.is_station(2, mac(2)));
+        assert!(!set.is_station(33, mac(3)), "its two places are taken");
+        assert!(set.is_station(34, mac(4)));
+        assert!(!set.is_station(1, mac(2)) && !set.is_station(5, mac(1)) && !set.is_station(0, mac(0)));
+    }
 
     #[test]
     fn the_lowest_of_any_set_of_services_is_found() {

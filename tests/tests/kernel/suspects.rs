@@ -184,7 +184,7 @@ fn too_many_that_wait_for_their_handshake_make_a_service_suspect() -> Result<()>
         }
     };
     assert_eq!(reason, Reason::Challenged);
-    // Half of a backlog of 128, and one by which it is found out.
-    assert!((64..=67).contains(&admitted), "{admitted}");
+    // Half of a backlog of 128, one by which it is found out, and what drains meanwhile: four a second, on a slow machine.
+    assert!((64..=100).contains(&admitted), "{admitted}");
     Ok(())
 }
