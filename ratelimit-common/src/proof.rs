@@ -31,7 +31,7 @@ const V6_SOURCE_LENGTH: u8 = 64;
 const V6_SITE_LENGTH: u8 = 48;
 
 /// Words of the filter in front of proven sources: 1 MiB, so that who is none costs a touch of near memory. With a quarter of a
-/// million sources one stranger in three hundred is looked for all the same.
+/// million sources less than one stranger in a hundred is looked for all the same.
 pub const FILTER_WORDS: usize = 1 << 17;
 
 /// The word of a proven source in the filter, and its two bits there.
@@ -150,6 +150,30 @@ pub const fn of_completions(limit: &Limit, service: ServiceId, window: u32) -> L
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_filter_shows_every_source_and_few_strangers() {
+        extern crate std;
+        let mut words = std::vec![0u64; FILTER_WORDS];
+        // Spread over both families, none twice: the multiplier is odd.
+        let address = |number: u32| match number % 2 {
+            0 => Address::from_v4(number.wrapping_mul(0x9e37_79b1)),
+            _ => Address::from_words(0x2001_0db8_0000_0000 | u64::from(number), 0),
+        };
+        let is_in = |words: &[u64], source| {
+            let (word, bits) = filter_place(source);
+            words[word as usize] & bits == bits
+        };
+        let known = 0..PROVEN_SOURCES as u32;
+        for source in known.clone().map(address) {
+            let (word, bits) = filter_place(source);
+            words[word as usize] |= bits;
+        }
+        assert!(known.map(address).all(|source| is_in(&words, source)));
+        let strangers = (PROVEN_SOURCES as u32..2 * PROVEN_SOURCES as u32).map(address);
+        let found = strangers.filter(|source| is_in(&words, *source)).count();
+        assert!(found * 100 < PROVEN_SOURCES, "{found}");
+    }
 
     #[test]
     fn a_source_is_proven_for_thirty_days_also_from_before_the_machine_started() {

@@ -5,8 +5,7 @@ use crate::{
     parse::Parsed,
 };
 
-/// Bytes of the longest answer: an IPv6 header and a TCP header without options.
-pub const LONGEST: usize = WORDS * size_of::<u32>();
+/// Words of the longest answer: an IPv6 header and a TCP header without options.
 pub const WORDS: usize = V6_WORDS + TCP_WORDS;
 const V4_WORDS: usize = 5;
 const V6_WORDS: usize = 10;
@@ -60,16 +59,11 @@ impl Answer {
         &self.words
     }
 
-    /// Its bytes: those of an IPv4 answer are the first [`Answer::length`].
-    #[inline(always)]
-    pub fn bytes(&self) -> &[u8; LONGEST] {
-        bytemuck::cast_ref(&self.words)
-    }
-
+    /// Its length in bytes.
     #[inline(always)]
     pub const fn length(&self) -> usize {
         match self.family {
-            Family::V6 => LONGEST,
+            Family::V6 => WORDS * size_of::<u32>(),
             Family::V4 | Family::Other => (V4_WORDS + TCP_WORDS) * size_of::<u32>(),
         }
     }

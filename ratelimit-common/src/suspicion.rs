@@ -108,7 +108,7 @@ pub fn suspect<C: Cells>(cells: &C, id: ServiceId, now: Ticks) {
 
 /// Says that there is something to look at.
 #[inline(always)]
-pub fn press<C: Cells>(cells: &C, id: ServiceId) {
+fn press<C: Cells>(cells: &C, id: ServiceId) {
     let cell = cell_of(id, PRESSED);
     if cells.cell(cell) == Some(0) {
         cells.replace_cell(cell, 0, 1);

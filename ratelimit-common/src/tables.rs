@@ -3,11 +3,12 @@
 use crate::{
     address::Address,
     challenge::{Slot, Tuple},
+    entry::Entry,
     limit::Moment,
     lookup::ClassId,
     parse::Parsed,
     secret::Secret,
-    set::{Entry, ServiceId, Set},
+    set::{ServiceId, Set},
 };
 
 /// Words that several processors change: the limiter's cells, and what is known of a service as a whole.

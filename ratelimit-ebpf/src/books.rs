@@ -48,6 +48,8 @@ static LOG_DIAGNOSTICS: Global<u8> = Global::new(0);
 const REASONS: usize = Reason::COUNT.next_power_of_two();
 /// Events of one reason, or resets, that a quiet processor may send at once.
 const BURST: u64 = 16;
+/// How many challenges may be sent at once: those of this time. Longer than a tick of the clock at HZ=100.
+const CHALLENGES_NS: u64 = 20_000_000;
 
 /// What is left to do with a frame, in one word: the outcome; whether an event tells of it; whether there is no reset to spare;
 /// what is in doubt, and by which set and class; or, in the same place, the cookie of a challenge.
@@ -124,9 +126,9 @@ impl Settled {
         Gate::open_at((self.0 & EPOCH != 0) as u32)
     }
 
-    /// What a gate has found so far.
+    /// What that gate has found so far. Whatever is in doubt passes unless a closer look speaks against it.
     #[inline(always)]
-    pub fn verdict<const CLOSELY: bool>(self, gate: &Gate<CLOSELY>, reason: Reason) -> Verdict {
+    pub fn verdict(self, gate: &Gate<true>) -> Verdict {
         let service = self.outcome().service();
         let class = ClassId((self.0 >> CLASS_SHIFT) as u16);
         let doubt = match (self.0 & DOUBT) >> DOUBT_SHIFT {
@@ -137,7 +139,7 @@ impl Settled {
             _ => Doubt::None,
         };
         let mode = gate.set().mode(service);
-        Verdict { reason, service, mode, entry: Entry::NONE, class, resets: false, doubt }
+        Verdict { reason: Reason::Established, service, mode, entry: Entry::NONE, class, resets: false, doubt }
     }
 }
 
@@ -219,7 +221,7 @@ impl<'a, const CLOSELY: bool> Books<'a, CLOSELY> {
         };
         // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
         let spent = unsafe { &mut (&mut *spent)[opaque(self.outcome.reason().into()) as usize % REASONS] };
-        spend(spent, self.gate.now(), interval_ns)
+        spend(spent, self.gate.now(), interval_ns, (BURST - 1) * interval_ns)
     }
 
     /// Takes one of the resets: at any flood rate at most one an interval.
@@ -228,37 +230,27 @@ impl<'a, const CLOSELY: bool> Books<'a, CLOSELY> {
         let Some(spent) = RESETS_SPENT.get_ptr_mut(0) else {
             return false;
         };
+        let interval_ns = self.gate.set().reset_interval_ns;
         // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-        spend(unsafe { &mut *spent }, self.gate.now(), self.gate.set().reset_interval_ns)
+        spend(unsafe { &mut *spent }, self.gate.now(), interval_ns, (BURST - 1) * interval_ns)
     }
 }
 
-/// Takes one of the challenges: at any flood rate at most one an interval, those of a tick of the clock at once.
+/// Takes one of the challenges: at any flood rate at most one an interval.
 #[inline(always)]
 pub fn spend_challenge<const CLOSELY: bool>(gate: &Gate<CLOSELY>) -> bool {
     let Some(spent) = CHALLENGES_SPENT.get_ptr_mut(0) else {
         return false;
     };
-    let interval_ns = gate.set().challenge_interval_ns;
     // SAFETY: the element is this processor's own, and XDP programs do not preempt each other on it.
-    let spent = unsafe { &mut *spent };
-    let Moment(now) = gate.now();
-    let start = (*spent).max(now);
-    if start - now > CHALLENGES_NS {
-        return false;
-    }
-    *spent = start + interval_ns;
-    true
+    spend(unsafe { &mut *spent }, gate.now(), gate.set().challenge_interval_ns, CHALLENGES_NS)
 }
 
-/// How many challenges may be sent at once: those of this time. Longer than a tick of the clock at HZ=100.
-const CHALLENGES_NS: u64 = 20_000_000;
-
-/// Takes one of what comes once an interval, [`BURST`] of them at once after a pause.
+/// Takes one of what comes once an interval; after a pause all those of a time at once, and one more.
 #[inline(always)]
-fn spend(spent: &mut u64, Moment(now): Moment, interval_ns: u64) -> bool {
+fn spend(spent: &mut u64, Moment(now): Moment, interval_ns: u64, at_once_ns: u64) -> bool {
     let start = (*spent).max(now);
-    if start - now > (BURST - 1) * interval_ns {
+    if start - now > at_once_ns {
         return false;
     }
     *spent = start + interval_ns;

@@ -25,7 +25,7 @@ use aya_ebpf::{
 use books::{Books, Settled};
 use packet::Packet;
 use ratelimit_common::{
-    Action, Parsed, Reason, Tables as _,
+    Action, Parsed, Tables as _,
     decide::{examine, glance},
     parse,
 };
@@ -91,7 +91,7 @@ extern "C" fn look_closer(parsed: *const Parsed, settled: u64) -> u64 {
     let (Some(parsed), Some(gate)) = (unsafe { parsed.as_ref() }, settled.gate()) else {
         return Settled::NOTHING.0;
     };
-    let verdict = examine(parsed, settled.verdict(&gate, Reason::Established), &gate);
+    let verdict = examine(parsed, settled.verdict(&gate), &gate);
     let settled = Books::of(&gate, verdict).settle(parsed);
     match settled.action() {
         Action::Challenge => settled.with_cookie(gate.tuple(parsed).cookie(gate.now())).0,
@@ -107,7 +107,7 @@ extern "C" fn settle_connection(parsed: *const Parsed, settled: u64, is_stray: u
     // SAFETY: as above.
     match (unsafe { parsed.as_ref() }, settled.gate()) {
         (Some(parsed), Some(gate)) => {
-            let verdict = settled.verdict(&gate, Reason::Established).of_connection(is_stray != 0);
+            let verdict = settled.verdict(&gate).of_connection(is_stray != 0);
             Books::of(&gate, verdict).settle(parsed).0
         }
         _ => Settled::NOTHING.0,

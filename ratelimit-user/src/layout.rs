@@ -5,6 +5,7 @@
 use ratelimit_common::{
     SERVICES, ServiceId, Set,
     map::{CELLS_PER_LINE, LINE_BYTES},
+    suspicion::{WHOLE, cell_of},
 };
 
 use crate::{
@@ -53,7 +54,7 @@ impl Layout {
         let mut in_order: Vec<_> = config.services.iter().zip(ids).collect();
         in_order.sort_by_key(|(_, id)| *id);
 
-        // A line for the whole-service cell of each place, so that services do not share a cache line.
+        // A line for each service as a whole, so that services do not share a cache line.
         let mut next_line = SERVICES as u64;
         let each = (u64::from(lines).saturating_sub(next_line)) / in_order.len().max(1) as u64;
         let places = in_order
@@ -63,7 +64,7 @@ impl Layout {
                     name: service.name.clone(),
                     id,
                     regions: divide(service, next_line, each),
-                    whole_cell: (id.index() * CELLS_PER_LINE) as u32,
+                    whole_cell: cell_of(id, WHOLE),
                 };
                 next_line += each;
                 place

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, ops::RangeInclusive};
 
 use crate::{
-    config::{self, Config, fold_address},
+    config::{Config, fold_address},
     interface::{default_gateways, own_addresses, stations},
-    sock_diag::{Namespaces, in_namespaces, listeners, namespace_cookie},
+    sock_diag::{in_namespaces, listeners, namespace_cookie},
 };
 
 /// Lists are ascending, each address once.
@@ -48,13 +48,9 @@ impl Machine {
 /// How many connections the listener on each port can hold.
 fn backlogs(config: &Config, before: &BTreeMap<u16, u32>) -> BTreeMap<u16, u32> {
     let ports: Vec<u16> = config.services.iter().flat_map(|service| service.listens_at()).copied().collect();
-    let which = match config.proof.namespaces {
-        config::Namespaces::Host => Namespaces::Host,
-        config::Namespaces::All => Namespaces::All,
-    };
     let mut backlogs = before.clone();
     backlogs.retain(|port, _| ports.contains(port));
-    let found = match in_namespaces(which, || listeners(&ports)) {
+    let found = match in_namespaces(config.proof.namespaces, || listeners(&ports)) {
         Ok(found) => found.answers,
         Err(error) => {
             tracing::debug!(%error, "how many connections listeners can hold is not known");

@@ -23,7 +23,7 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
     let maps = open_in_force(&pins)?;
     let set = maps.active_set()?;
     let watch = open_watch(&pins).ok();
-    let (services, other) = view::count(&maps, watch.as_ref(), &set)?;
+    let view::Seen { services, other, proof } = view::look(&maps, watch.as_ref(), &set)?;
     let interfaces = pins.linked_interfaces().context("listing the links")?;
     let attached = |name: &String| {
         let index = nix::net::if_::if_nametoindex(name.as_str()).ok()?;
@@ -49,7 +49,7 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
             bans: maps.bans().count()?,
             ..api::EntryCounts::default()
         },
-        proof: watch.map(|watch| view::proof(&maps, &watch, &set)).transpose()?.unwrap_or_default(),
+        proof,
         generation: set.generation,
         warnings: vec!["no controller runs: the gate judges on by what was last in force".to_owned()],
     })

@@ -19,7 +19,7 @@ use netlink_packet_sock_diag::{
 };
 
 use ask::{Failure, Question, dump, order};
-pub use namespaces::{Answers, NamespaceError, Namespaces, in_namespaces, namespace_cookie};
+pub use namespaces::{Answers, NamespaceError, in_namespaces, namespace_cookie};
 
 /// A connection on a protected port, from the completed handshake to `TCP_CLOSE`.
 ///

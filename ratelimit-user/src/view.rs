@@ -25,23 +25,37 @@ use crate::{
     plane::{LiveTables, Maps, WatchMaps, now},
 };
 
-/// The counters of every service, and of what belongs to none.
-pub fn count(
-    maps: &Maps,
-    watch: Option<&WatchMaps>,
-    set: &Set,
-) -> Result<(Vec<ServiceStatus>, BTreeMap<String, Count>), MapError> {
+/// What the maps say of the gate as a whole, at one moment.
+#[derive(Debug)]
+pub struct Seen {
+    pub services: Vec<ServiceStatus>,
+    /// Frames that belong to no service, by reason.
+    pub other: BTreeMap<String, Count>,
+    pub proof: ProofStatus,
+}
+
+/// Reads each map once.
+pub fn look(maps: &Maps, watch: Option<&WatchMaps>, set: &Set) -> Result<Seen, MapError> {
     let tallies = maps.tallies()?;
-    let pressure = pressure(maps, watch, set)?;
+    let connections = watch.map(WatchMaps::all_connections).transpose()?.unwrap_or_default();
+    let pressure = pressure(maps, &connections, set)?;
     let services = set.services().map(|(id, service)| {
         let pressure = pressure.get(id.index()).copied().unwrap_or_default();
         ServiceStatus { pressure, ..count_service(set, id, service.name(), &tallies) }
     });
-    Ok((services.collect(), counts_of(None, &tallies)))
+    Ok(Seen {
+        services: services.collect(),
+        other: counts_of(None, &tallies),
+        proof: ProofStatus {
+            connections: connections.values().sum(),
+            challenges: challenges(maps, set, &tallies)?,
+            ..watch.map(proof).transpose()?.unwrap_or_default()
+        },
+    })
 }
 
 /// Of every place.
-fn pressure(maps: &Maps, watch: Option<&WatchMaps>, set: &Set) -> Result<[Pressure; SERVICES], MapError> {
+fn pressure(maps: &Maps, connections: &BTreeMap<OpenKey, u64>, set: &Set) -> Result<[Pressure; SERVICES], MapError> {
     let now = maps.secret()?.ticks(now());
     let mut all = [Pressure::default(); SERVICES];
     for (id, service) in set.services() {
@@ -54,7 +68,7 @@ fn pressure(maps: &Maps, watch: Option<&WatchMaps>, set: &Set) -> Result<[Pressu
             connections: 0,
         };
     }
-    for (key, count) in watch.map(WatchMaps::all_connections).transpose()?.unwrap_or_default() {
+    for (key, count) in connections {
         if let Some(id) = key.service() {
             all[id.index()].connections += count;
         }
@@ -62,9 +76,23 @@ fn pressure(maps: &Maps, watch: Option<&WatchMaps>, set: &Set) -> Result<[Pressu
     Ok(all)
 }
 
-/// What is known of sources, and what suspects were asked.
-pub fn proof(maps: &Maps, watch: &WatchMaps, set: &Set) -> Result<ProofStatus, MapError> {
-    let (tallies, watched) = (maps.tallies()?, watch.watched()?);
+/// What the program that watches sockets knows of sources.
+fn proof(watch: &WatchMaps) -> Result<ProofStatus, MapError> {
+    let watched = watch.watched()?;
+    Ok(ProofStatus {
+        proven: watch.all_proven().map_err(MapError::IoError)?.len() as u64,
+        proven_most: watch.proven_most(),
+        not_noted: watched.not_noted,
+        not_noted_of_site: watched.not_noted_of_site,
+        handshakes: watched.handshakes,
+        older: watch.older()?,
+        not_counted: watched.not_counted,
+        ..ProofStatus::default()
+    })
+}
+
+/// What suspects were asked.
+fn challenges(maps: &Maps, set: &Set, tallies: &[Tally]) -> Result<Challenges, MapError> {
     let sum = |reason: Reason, part: fn(&Tally) -> u64| -> u64 {
         let services = set.services().map(|(id, _)| id);
         let places = services.flat_map(|id| Family::ALL.map(|family| tally_index(reason, Some(id), family)));
@@ -72,28 +100,17 @@ pub fn proof(maps: &Maps, watch: &WatchMaps, set: &Set) -> Result<ProofStatus, M
     };
     let (sent, answered) =
         (sum(Reason::Challenged, |tally| tally.dropped), sum(Reason::Answered, |tally| tally.dropped));
-    Ok(ProofStatus {
-        unwatched: None,
-        proven: watch.all_proven().map_err(MapError::IoError)?.len() as u64,
-        proven_most: watch.proven_most(),
-        not_noted: watched.not_noted,
-        not_noted_of_site: watched.not_noted_of_site,
-        handshakes: watched.handshakes,
-        connections: watch.all_connections()?.values().sum(),
-        older: watch.older()?,
-        not_counted: watched.not_counted,
-        challenges: Challenges {
-            sent,
-            answered,
-            unanswered: sent.saturating_sub(answered),
-            over_budget: sum(Reason::ChallengeRate, |tally| tally.dropped),
-            awaited: sum(Reason::Awaited, |tally| tally.dropped),
-            tickets: maps.tickets(maps.secret()?.ticks(now())) as u64,
-            ticketed: sum(Reason::Ticketed, |tally| tally.passed),
-            repeated: sum(Reason::Repeated, |tally| tally.passed),
-            retries_over_budget: sum(Reason::RetryRate, |tally| tally.dropped),
-            strays: sum(Reason::Stray, |tally| tally.dropped),
-        },
+    Ok(Challenges {
+        sent,
+        answered,
+        unanswered: sent.saturating_sub(answered),
+        over_budget: sum(Reason::ChallengeRate, |tally| tally.dropped),
+        awaited: sum(Reason::Awaited, |tally| tally.dropped),
+        tickets: maps.tickets(maps.secret()?.ticks(now())) as u64,
+        ticketed: sum(Reason::Ticketed, |tally| tally.passed),
+        repeated: sum(Reason::Repeated, |tally| tally.passed),
+        retries_over_budget: sum(Reason::RetryRate, |tally| tally.dropped),
+        strays: sum(Reason::Stray, |tally| tally.dropped),
     })
 }
 

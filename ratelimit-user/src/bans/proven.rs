@@ -47,9 +47,16 @@ impl ProvenSource {
 }
 
 impl Book {
-    /// Writes down what the kernel noted.
-    pub fn note_proven(&mut self, sources: &[ProvenSource]) -> Result<(), StoreError> {
-        self.store.put_proven(sources)
+    /// Writes down what the kernel noted, by its clock and the wall clock as they are now.
+    pub fn note_proven(
+        &mut self,
+        sources: &[(Address, Proven)],
+        now: Moment,
+        at: SystemTime,
+    ) -> Result<(), StoreError> {
+        let noted: Vec<ProvenSource> =
+            sources.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
+        self.store.put_proven(&noted)
     }
 
     /// Those that are still good, as the kernel holds them.
@@ -77,11 +84,12 @@ mod tests {
         let (v4, v6) = (Address::from_v4(0xc000_0207), Address::from_words(0x2001_0db8_0007_0000, 0));
         let uptime = Moment(40 * 86_400 * SECOND_NS);
         let ago = |days: u64| uptime.0 - days * 86_400 * SECOND_NS;
-        let noted = [
-            ProvenSource::noted(v4, &Proven { last_ns: ago(1), exchanged_ns: ago(2) }, uptime, at),
-            ProvenSource::noted(v6, &Proven { last_ns: ago(20), exchanged_ns: 0 }, uptime, at),
+        let seen = [
+            (v4, Proven { last_ns: ago(1), exchanged_ns: ago(2) }),
+            (v6, Proven { last_ns: ago(20), exchanged_ns: 0 }),
         ];
-        book.note_proven(&noted).unwrap();
+        book.note_proven(&seen, uptime, at).unwrap();
+        let noted = seen.map(|(source, proven)| ProvenSource::noted(source, &proven, uptime, at));
         // The machine starts anew five days later.
         let (at, uptime) = (at + 5 * day, Moment(60 * SECOND_NS));
         let held = book.proven(uptime, at).unwrap();

@@ -27,7 +27,9 @@ impl Controller {
     pub fn status(&self) -> Result<api::Status, Rejection> {
         let maps = self.plane.maps();
         let set = maps.active_set().map_err(anyhow::Error::from)?;
-        let (services, other) = view::count(maps, Some(self.plane.watch()), &set).map_err(anyhow::Error::from)?;
+        let view::Seen { services, other, proof } =
+            view::look(maps, Some(self.plane.watch()), &set).map_err(anyhow::Error::from)?;
+        let unwatched = self.plane.unwatched().map(ToString::to_string);
         let entries = |kind| self.effective.entries(kind).len();
         Ok(api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,7 +50,7 @@ impl Controller {
                 lists: self.layers.entries() as u64,
                 bans: self.bans.len() as u64,
             },
-            proof: self.proof_status(&set)?,
+            proof: api::ProofStatus { unwatched, ..proof },
             generation: set.generation,
             warnings: self.warnings(),
         })

@@ -121,7 +121,7 @@ impl Controller {
     pub fn sweep(&self, now: Moment) -> Result<(), Rejection> {
         let maps = self.plane.maps();
         let secret = maps.secret().map_err(anyhow::Error::from)?;
-        let swept = maps.cells().sweep(secret.ticks(now));
+        let swept = maps.sweep(secret.ticks(now));
         tracing::debug!(swept, "cells swept");
         Ok(())
     }

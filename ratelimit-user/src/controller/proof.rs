@@ -14,17 +14,17 @@ use anyhow::Context as _;
 use aya::maps::MapError;
 use ratelimit_common::{
     Address, Moment, ServiceId, Set,
-    proof::OpenKey,
+    proof::{OpenKey, Proven},
     suspicion::{may_be_capped, set_capped},
 };
 
 use super::{Controller, Rejection, bans::LONGEST_RUN_NS};
 use crate::{
     api,
-    bans::{Book, Proof, ProvenSource},
+    bans::{Book, Proof},
     config::{self, Network, fold_address},
     plane::{WatchMaps, now},
-    sock_diag::{self, Connection, NamespaceError, Namespaces, SockDiagError, in_namespaces},
+    sock_diag::{self, Connection, NamespaceError, SockDiagError, in_namespaces},
 };
 
 /// An entry of a source without connections is taken out when it has been so for this long.
@@ -52,11 +52,8 @@ pub fn note_proven(controller: &Mutex<Controller>) -> Result<(), Rejection> {
 
 /// Writes down what the kernel knows of proven sources, before its maps go and where no controller does it.
 pub fn keep_proven(watch: &WatchMaps, book: &mut Book) -> anyhow::Result<()> {
-    let (now, at) = (now(), SystemTime::now());
     let all = watch.all_proven().context("reading the proven sources")?;
-    let noted: Vec<ProvenSource> =
-        all.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
-    Ok(book.note_proven(&noted)?)
+    Ok(book.note_proven(&all, now(), SystemTime::now())?)
 }
 
 /// The connections of this machine's listeners, as the configuration says where those are.
@@ -65,15 +62,8 @@ fn connections(
     ports: &[u16],
     marks: Option<std::os::fd::BorrowedFd<'_>>,
 ) -> Result<Vec<Connection>, SockDiagError> {
-    let all = in_namespaces(namespaces(which), || sock_diag::connections(ports, marks))?;
+    let all = in_namespaces(which, || sock_diag::connections(ports, marks))?;
     Ok(all.answers.into_iter().flatten().collect())
-}
-
-const fn namespaces(which: config::Namespaces) -> Namespaces {
-    match which {
-        config::Namespaces::Host => Namespaces::Host,
-        config::Namespaces::All => Namespaces::All,
-    }
 }
 
 impl Controller {
@@ -98,11 +88,8 @@ impl Controller {
         }
     }
 
-    fn note_proven_of(&mut self, sources: &[(Address, ratelimit_common::proof::Proven)]) -> Result<(), Rejection> {
-        let (now, at) = (now(), SystemTime::now());
-        let noted: Vec<ProvenSource> =
-            sources.iter().map(|(source, proven)| ProvenSource::noted(*source, proven, now, at)).collect();
-        Ok(self.bans.note_proven(&noted).map_err(anyhow::Error::from)?)
+    fn note_proven_of(&mut self, sources: &[(Address, Proven)]) -> Result<(), Rejection> {
+        Ok(self.bans.note_proven(sources, now(), SystemTime::now()).map_err(anyhow::Error::from)?)
     }
 
     fn forget_proven(&mut self) -> Result<(), Rejection> {
@@ -226,19 +213,13 @@ impl Controller {
             }
             Ok(())
         };
-        let hidden = in_namespaces(namespaces(self.effective.proof.namespaces), end)?.hidden;
+        let hidden = in_namespaces(self.effective.proof.namespaces, end)?.hidden;
         anyhow::ensure!(
             hidden.is_empty(),
             "the network namespaces of {} processes may not be looked at: run as root, or with CAP_SYS_PTRACE",
             hidden.len()
         );
         Ok(())
-    }
-
-    pub(super) fn proof_status(&self, set: &Set) -> Result<api::ProofStatus, Rejection> {
-        let status = crate::view::proof(self.plane.maps(), self.plane.watch(), set);
-        let unwatched = self.plane.unwatched().map(ToString::to_string);
-        Ok(api::ProofStatus { unwatched, ..status.map_err(anyhow::Error::from)? })
     }
 
     /// Sources, by what is asked for.

@@ -74,6 +74,11 @@ impl Maps {
         &self.cells
     }
 
+    /// Brings cells that owe nothing up to date, before their time wraps. Returns how many there were.
+    pub fn sweep(&self, now: Ticks) -> usize {
+        [&self.cells, &self.completed].into_iter().map(|cells| cells.sweep(now)).sum()
+    }
+
     /// The cells that only completed handshakes charge.
     pub fn completed(&self) -> &Cells {
         &self.completed

@@ -12,6 +12,7 @@ mod live;
 mod maps;
 mod object;
 mod pins;
+mod shared;
 mod watch;
 mod wire;
 

@@ -14,14 +14,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-/// Where to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Namespaces {
-    /// Where the asking thread is.
-    Host,
-    /// In each that a thread of the machine is in: also where containers are.
-    All,
-}
+use crate::config::Namespaces;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers<T> {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use ratelimit_common::{Address, Reason};
+use ratelimit_common::{Address, Reason, limit::TICK_NS};
 use ratelimit_tests::gateway::{GATEWAY_V4, GATEWAY_V6, LAN, OUT, Site, Wire, eventually, ip};
 use ratelimit_tests::netns::{Bpffs, Scratch};
 use ratelimit_tests::pairs::{Door, Pair, end_of, hear, say};
@@ -15,7 +15,7 @@ use ratelimit_user::api::{Explanation, ProofStatus, ProvenView, SourcesBy};
 use ratelimit_user::bans::Book;
 use ratelimit_user::controller::Controller;
 use ratelimit_user::daemon::{self, PathOverrides};
-use ratelimit_user::plane::{Pins, now, open_watch};
+use ratelimit_user::plane::{Pins, now, open_in_force, open_watch};
 
 const ENFORCE: &str = "mode = \"enforce\"\n";
 const SMTP: u16 = 25;
@@ -299,4 +299,24 @@ fn a_ban_may_rest_on_who_said_something_and_on_nobody_else() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// A cell that stands still is taken for an indebted one when its time wraps: of those that SYNs charge, and of those that
+/// completed handshakes do.
+#[test]
+fn cells_that_stood_still_for_a_day_are_brought_up_to_date() -> Result<()> {
+    const ANY: u32 = 100_000;
+    const LONG_NS: u64 = 25 * 3_600 * 1_000_000_000;
+    let mut site = Site::enforcing()?;
+    let maps = open_in_force(&Pins::at(&site.controller.pins()))?;
+    let old = maps.secret()?.ticks(now()).0.wrapping_sub((LONG_NS / TICK_NS) as u32);
+    for cells in [maps.cells(), maps.completed()] {
+        ensure!(cells.replace(ANY, 0, old), "somebody uses that cell");
+    }
+    // It looks through them when it starts, and every hour.
+    site.controller.restart()?;
+    eventually("both are as if nobody had used them", SOON, || {
+        Ok([maps.cells(), maps.completed()].iter().all(|cells| cells.get(ANY) == Some(0)))
+    })?;
+    Ok(())
 }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ratelimit_tests::gateway::{eventually, ip};
 use ratelimit_tests::netns::{End, Namespace, veth};
+use ratelimit_user::config::Namespaces;
 use ratelimit_user::sock_diag::{
-    Connection, Listener, Namespaces, SockDiagError, State, connections, destroy, half_open, in_namespaces, listeners,
+    Connection, Listener, SockDiagError, State, connections, destroy, half_open, in_namespaces, listeners,
     namespace_cookie,
 };
 use socket2::{Domain, Socket, Type};

@@ -14,7 +14,7 @@ fn a_reset_goes_back_with_right_checksums_and_the_right_acknowledgement() {
         let parsed = parse(&SliceFrame(&frame));
         assert!(can_be_answered(&parsed));
         let answer = Answer::reset(&parsed);
-        let bytes = &answer.bytes()[..answer.length()];
+        let bytes = &bytemuck::cast_slice(answer.words())[..answer.length()];
         assert!(bytes.len() <= frame.len() - usize::from(parsed.ip_at), "never longer than what it answers");
         let sliced = SlicedPacket::from_ip(bytes).expect("an IP packet");
         let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("no TCP") };
