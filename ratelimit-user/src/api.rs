@@ -31,13 +31,18 @@
 //!
 //! Whatever is refused comes with status 4xx or 5xx and a [`Refused`].
 
+mod list;
+mod proof;
+
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bans::By;
-use crate::config::{Action, Burst, Connections, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
-use crate::lists::screen::Refusals;
+use crate::config::{Burst, Connections, Duration, EntryKind, Level, Limit, Mode, Network, Rate};
+
+pub use list::{BadLine, ListMatch, ListProgress, ListState, ListView, WaitingCopy};
+pub use proof::{Challenges, Pressure, ProofStatus, ProvenView, SourceView, SourcesBy};
 
 /// One address. What cannot be read is ignored.
 pub const PEER_HEADER: &str = "x-ratelimit-peer";
@@ -100,104 +105,6 @@ pub struct ServiceStatus {
     /// Frames that would have been dropped in enforce.
     pub would_refuse: u64,
     pub pressure: Pressure,
-}
-
-/// How hard pressed a service is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pressure {
-    /// Whether completed handshakes of it were ever seen; without, it is suspect for nothing but its own limit.
-    pub watched: bool,
-    /// Whether unproven sources are challenged.
-    pub suspect: bool,
-    /// Connections that wait for their handshake, estimated.
-    pub half_open: u32,
-    /// How many of them make it suspect: half of what its listener can hold.
-    pub half_open_most: u32,
-    /// Connections that are open, of all sources.
-    pub connections: u64,
-}
-
-/// What is known of sources, and what suspects were asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProofStatus {
-    /// Why handshakes are not watched, where they should be.
-    pub unwatched: Option<String>,
-    /// Sources that completed a handshake in the last 30 days: IPv4 addresses and IPv6 /64s.
-    pub proven: u64,
-    /// How many there is room for.
-    pub proven_most: u64,
-    /// Sources that were not noted as proven: no room, or too many of their /48.
-    pub not_noted: u64,
-    pub not_noted_of_site: u64,
-    /// Handshakes seen since the filter was first loaded.
-    pub handshakes: u64,
-    /// Connections that are open now, and those of them that are older than the filter.
-    pub connections: u64,
-    pub older: u64,
-    /// Connections that were not counted: no room.
-    pub not_counted: u64,
-    pub challenges: Challenges,
-}
-
-/// What suspects were asked, since the filter was first loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Challenges {
-    pub sent: u64,
-    pub answered: u64,
-    /// Sent and not answered (yet).
-    pub unanswered: u64,
-    /// Suspects that could not be asked (`challenge_rate`).
-    pub over_budget: u64,
-    /// First SYNs that were dropped to see whether they are repeated.
-    pub awaited: u64,
-    /// Tickets that are good now.
-    pub tickets: u64,
-    /// Connections let in with a ticket, and as repetitions.
-    pub ticketed: u64,
-    pub repeated: u64,
-    /// Repetitions that were not let in (`retry_rate`).
-    pub retries_over_budget: u64,
-    /// Packets of no connection that were dropped.
-    pub strays: u64,
-}
-
-/// By what sources are listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum SourcesBy {
-    /// Those with the most open connections
-    #[default]
-    Connections,
-    /// Those with the most refusals among the latest sampled events
-    Drops,
-    /// Those of the latest sampled events
-    Last,
-}
-
-impl SourcesBy {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::Drops => "drops",
-            Self::Last => "last",
-        }
-    }
-}
-
-/// A source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceView {
-    pub source: Network,
-    pub service: String,
-    /// Connections that are open now, and how many may be.
-    pub connections: u64,
-    pub most: Option<u64>,
-    /// Sampled events in which it was refused: at any rate only some of the refusals.
-    pub drops: u64,
-    /// The latest sampled event: when (RFC 3339), and its reason.
-    pub last: Option<String>,
-    pub reason: Option<String>,
-    pub proven: bool,
 }
 
 /// Frames, since the gate was made.
@@ -273,15 +180,6 @@ pub struct ServiceExplanation {
     pub connections_most: Option<u64>,
     /// Whether the service is suspect, so that unproven sources are challenged.
     pub suspect: bool,
-}
-
-/// What a source has shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProvenView {
-    /// RFC 3339: its last handshake.
-    pub last: String,
-    /// RFC 3339: when a connection ended in which both sides said something.
-    pub exchanged: Option<String>,
 }
 
 /// How far a source or network is into a limit.
@@ -480,105 +378,6 @@ pub struct Unbanned {
     pub ended: Vec<BanView>,
     /// The services that still refuse the address, each with why.
     pub still_refused: Vec<ServiceExplanation>,
-}
-
-/// Whether a list weighs anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ListState {
-    InForce,
-    /// Its last good copy is older than its `max_age`.
-    Expired,
-    /// It was never read.
-    Missing,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListView {
-    pub name: String,
-    pub preset: Option<String>,
-    /// Files and URLs, without secrets.
-    pub from: Vec<String>,
-    /// What its parts were read as.
-    pub formats: Vec<String>,
-    /// Empty means all services.
-    pub services: Vec<String>,
-    pub action: Action,
-    pub all_packets: bool,
-    pub mode: Option<Mode>,
-    pub state: ListState,
-    /// Lines or records that name networks.
-    pub entries: u64,
-    /// Networks that they come to, after refusals.
-    pub networks: u64,
-    /// RFC 3339: when the copy in force came.
-    pub fetched: Option<String>,
-    /// RFC 3339: when the sources last held this copy.
-    pub confirmed: Option<String>,
-    /// RFC 3339: when the copy weighs nothing any more unless it is confirmed.
-    pub expires: Option<String>,
-    /// RFC 3339.
-    pub next_refresh: String,
-    /// Why the latest refresh brought nothing new into force.
-    pub problem: Option<String>,
-    /// Good lines that list nothing: too small a count, a time that is over, a country.
-    pub left_out: u64,
-    pub bad_lines: u64,
-    /// The first bad lines.
-    pub bad: Vec<BadLine>,
-    pub refused: Refusals,
-    pub waiting: Option<WaitingCopy>,
-    /// Copyright and terms, as the publisher writes them.
-    pub notices: Vec<String>,
-    /// Connections that it stopped, or would have in enforce.
-    pub hits: u64,
-    /// RFC 3339.
-    pub last_hit: Option<String>,
-}
-
-/// A line of a list that does not read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadLine {
-    pub file: String,
-    pub line: u64,
-    pub text: String,
-    pub problem: String,
-}
-
-/// A copy that differs suddenly from the last good one, and waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WaitingCopy {
-    pub entries: u64,
-    pub why: String,
-    /// RFC 3339: when it came.
-    pub seen: Vec<String>,
-}
-
-/// What a list says of an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListMatch {
-    pub list: String,
-    pub action: Action,
-    /// Empty means all services.
-    pub services: Vec<String>,
-    pub network: Network,
-    /// Whether the list acts on the address.
-    pub in_force: bool,
-    /// Whether the line takes the address out of the list.
-    pub excludes: bool,
-    pub file: Option<String>,
-    pub line: Option<u64>,
-    pub text: Option<String>,
-    /// RFC 3339: when the copy of the list weighs nothing any more unless it is confirmed.
-    pub expires: Option<String>,
-}
-
-/// How far a refresh is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum ListProgress {
-    Receiving { list: String, received_bytes: u64, total_bytes: Option<u64> },
-    Done { list: String, outcome: String, failed: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

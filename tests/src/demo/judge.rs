@@ -116,16 +116,15 @@ fn excess(outcomes: &[Outcome]) -> Finding {
     Finding { good: above > 0 && share >= REQUIRED, text }
 }
 
-/// Whoever is over a limit by SYNs alone is asked whether he is alive; refused is only what he completed himself.
+/// Whoever is over a limit by SYNs alone is asked whether he is alive: refused is only what he completed himself, and nobody here
+/// completes more than he may.
 fn within_limits(outcomes: &[Outcome]) -> Finding {
-    let refused: u64 = outcomes.iter().map(|outcome| outcome.change.refused()).sum();
-    let Balance { above, .. } = balance(outcomes);
+    let refused: u64 = outcomes.iter().map(|outcome| outcome.change.over_limits()).sum();
     let text = format!(
-        "only the excess was refused: {} packets without being asked, of {} above the limits",
-        number(refused),
-        number(above)
+        "packets refused for a limit, which nobody exceeded by what he completed: {}; the rest was challenged",
+        number(refused)
     );
-    Finding { good: refused <= above, text }
+    Finding { good: refused == 0, text }
 }
 
 fn harmless(outcomes: &[Outcome]) -> Finding {
@@ -199,59 +198,45 @@ mod tests {
         assert_eq!(allowed(&few, Duration::ZERO), 600);
     }
 
-    /// Ten seconds of a flood from one source, as it should be.
-    fn kept() -> Played {
-        let mut outcome = Outcome {
-            attackers: vec!["198.19.0.66/32".parse().unwrap()],
-            is_forged: false,
-            flood: Some(FloodReport {
-                packets: 1_000_000,
-                elapsed: Duration::from_secs(10),
-                work: Duration::from_secs(1),
-                mpps: 0.1,
-            }),
-            change: Change {
-                drops: [("source_limit".to_owned(), 999_550)].into(),
-                judged: 999_910,
-                honest_syns: 10,
-                attack_drops: 999_550,
-                lost: 100,
-                ..Change::default()
-            },
-            elapsed: Duration::from_secs(10),
-            honest: Honest::default(),
-            explanations: Vec::new(),
-        };
-        for tally in [&mut outcome.honest.smtp, &mut outcome.honest.imap] {
-            (tally.attempts, tally.completed) = (5, 5);
-        }
-        Played { attach_mode: "native".to_owned(), delivered: 5, outcomes: vec![outcome, forgery()] }
-    }
-
-    /// The same of a forged flood, in which an honest client was asked and answered.
-    fn forgery() -> Outcome {
+    /// Ten seconds of a flood, in which nothing is counted yet.
+    fn flooded(change: Change) -> Outcome {
+        let elapsed = Duration::from_secs(10);
         Outcome {
             attackers: Vec::new(),
-            is_forged: true,
-            flood: Some(FloodReport {
-                packets: 1_000_000,
-                elapsed: Duration::from_secs(10),
-                work: Duration::from_secs(1),
-                mpps: 0.1,
-            }),
-            change: Change {
-                drops: [("challenged".to_owned(), 999_901), ("answered".to_owned(), 1)].into(),
-                judged: 1_000_002,
-                honest_syns: 2,
-                honest_drops: 1,
-                honest_asked: 1,
-                attack_asked: 999_900,
-                ..Change::default()
-            },
-            elapsed: Duration::from_secs(10),
+            is_forged: false,
+            flood: Some(FloodReport { packets: 1_000_000, elapsed, work: Duration::from_secs(1), mpps: 0.1 }),
+            change,
+            elapsed,
             honest: Honest::default(),
             explanations: Vec::new(),
         }
+    }
+
+    /// A flood from one source, as it should be, and a forged one, in which an honest client was asked and answered.
+    fn kept() -> Played {
+        let mut shown = flooded(Change {
+            drops: [("challenged".to_owned(), 999_550)].into(),
+            judged: 999_910,
+            honest_syns: 10,
+            attack_asked: 999_550,
+            lost: 100,
+            ..Change::default()
+        });
+        shown.attackers = vec!["198.19.0.66/32".parse().unwrap()];
+        for tally in [&mut shown.honest.smtp, &mut shown.honest.imap] {
+            (tally.attempts, tally.completed) = (5, 5);
+        }
+        let mut forged = flooded(Change {
+            drops: [("challenged".to_owned(), 999_901), ("answered".to_owned(), 1)].into(),
+            judged: 1_000_002,
+            honest_syns: 2,
+            honest_drops: 1,
+            honest_asked: 1,
+            attack_asked: 999_900,
+            ..Change::default()
+        });
+        forged.is_forged = true;
+        Played { attach_mode: "native".to_owned(), delivered: 5, outcomes: vec![shown, forged] }
     }
 
     /// Which of the findings are bad.
@@ -271,17 +256,22 @@ mod tests {
         assert_eq!(broken(|played, _| played.delivered -= 1), [1]);
         assert_eq!(broken(|_, outcome| outcome.change.honest_drops = 1), [2, 6]);
         // A thousandth more is let in, and counted correctly.
-        let leak = |outcome: &mut Outcome, packets: i64| {
-            let dropped = 999_550u64.strict_sub_signed(packets);
-            outcome.change.drops.insert("source_limit".to_owned(), dropped);
-            outcome.change.attack_drops = dropped;
+        let leak = |outcome: &mut Outcome, packets: u64| {
+            *outcome.change.drops.entry("challenged".to_owned()).or_default() -= packets;
+            outcome.change.attack_asked -= packets;
         };
         assert!(broken(|_, outcome| leak(outcome, 900)).is_empty());
         assert_eq!(broken(|_, outcome| leak(outcome, 1_100)), [3]);
-        // One in ten of what the limits allow is refused.
-        assert_eq!(broken(|_, outcome| leak(outcome, -35)), [4]);
+        // One is refused and not asked, and counted correctly.
+        let refuse = |outcome: &mut Outcome| {
+            leak(outcome, 1);
+            outcome.change.drops.insert("source_limit".to_owned(), 1);
+            outcome.change.attack_drops = 1;
+        };
+        assert_eq!(broken(|_, outcome| refuse(outcome)), [4]);
+        assert_eq!(broken(|played, _| refuse(&mut played.outcomes[0])), [4]);
         assert_eq!(broken(|_, outcome| outcome.change.lost = 99), [6]);
-        assert_eq!(broken(|_, outcome| outcome.change.attack_drops -= 1), [6]);
+        assert_eq!(broken(|_, outcome| outcome.change.attack_asked -= 1), [6]);
         // One forged SYN in five hundred comes through.
         let flood_through = |played: &mut Played| {
             let change = &mut played.outcomes[0].change;

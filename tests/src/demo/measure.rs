@@ -107,10 +107,10 @@ impl Change {
         self.drops.values().sum()
     }
 
-    /// What was dropped without being asked.
-    pub fn refused(&self) -> u64 {
-        let refuses = |label: &str| Reason::ALL.iter().any(|reason| reason.label() == label && reason.refuses());
-        self.drops.iter().filter(|(reason, _)| refuses(reason)).map(|(_, count)| count).sum()
+    /// What was refused because its source or network is over a limit.
+    pub fn over_limits(&self) -> u64 {
+        let of = |reason: &Reason| self.drops.get(reason.label()).copied().unwrap_or(0);
+        [Reason::SourceLimit, Reason::NetworkLimit].iter().map(of).sum()
     }
 
     /// Answers to challenges: only honest clients give any here.
