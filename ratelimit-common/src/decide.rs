@@ -134,8 +134,10 @@ fn judge_for<T: Tables>(parsed: &Parsed, id: ServiceId, service: &Service, table
     if doubt != Doubt::None {
         return Judged { entry, class, doubt, ..Judged::by_frame(reason) };
     }
-    let observed = is_observed(reason, entry, id);
-    let reason = if observed { Reason::Blocked } else { reason };
+    let is_listed = reason == Reason::ListedLimit && set.observes_listed();
+    let blocked = is_observed(reason, entry, id);
+    let reason = if blocked { Reason::Blocked } else { reason };
+    let observed = blocked || is_listed;
     let resets = reason == Reason::Restricted && set.resets(id) && can_be_answered(parsed);
     Judged { reason, entry, class, observed, resets, doubt }
 }
@@ -155,7 +157,10 @@ fn doubt_of_connection<T: Tables>(id: ServiceId, tables: &T) -> Doubt {
     if tables.set().seeks_strays(id) { Doubt::Connection } else { Doubt::None }
 }
 
-/// Judges a new connection: trusted? restricted? blocked or banned, unless allowed? within its limits?
+/// Judges a new connection: trusted? restricted? blocked, banned or over what DNSBLs leave to it, unless allowed? within its
+/// limits?
+///
+/// Where what DNSBLs say is only observed, it is the reason of whoever everything else lets in at a glance.
 #[inline(always)]
 fn judge_new<T: Tables>(
     source: &Address,
@@ -180,6 +185,10 @@ fn judge_new<T: Tables>(
             return settled(Reason::Banned);
         }
     }
+    let is_over_listed = set.asks(id) && !entry.allows(id) && tables.is_over_listed(source, id);
+    if is_over_listed && !set.observes_listed() {
+        return settled(Reason::ListedLimit);
+    }
     if set.is_watched(id) && is_pressed(tables, id) {
         return (Reason::Admitted, Doubt::Pressed);
     }
@@ -187,8 +196,14 @@ fn judge_new<T: Tables>(
     match admit(tables, id, service, *source, now) {
         Err(Over { reason, is_excess }) if is_excess || !set.proves(id) => settled(reason),
         Err(Over { reason, .. }) => (reason, Doubt::Over),
-        Ok(()) if let_in(tables, id, service, now) => settled(Reason::ServiceLimit),
-        Ok(()) => settled(Reason::Admitted),
+        Ok(()) => {
+            let is_service_over = let_in(tables, id, service, now);
+            settled(match (is_over_listed, is_service_over) {
+                (true, _) => Reason::ListedLimit,
+                (false, true) => Reason::ServiceLimit,
+                (false, false) => Reason::Admitted,
+            })
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod event;
 pub mod frame;
 pub mod limit;
 pub mod limiter;
+pub mod listed;
 pub mod lookup;
 pub mod map;
 pub mod parse;

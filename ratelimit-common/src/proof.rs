@@ -138,6 +138,8 @@ pub struct Watched {
     pub not_noted_of_site: u64,
     /// Connections that are not counted because there is no room.
     pub not_counted: u64,
+    /// Handshakes after which no DNSBL was asked because the controller did not take them.
+    pub not_told: u64,
 }
 
 /// A limit, in the cells that only completed handshakes charge. `window` is its place among the limits of the service.

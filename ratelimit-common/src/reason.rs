@@ -103,6 +103,8 @@ reasons! {
     Restricted = "restricted", Refuses, "a new connection from outside the networks that alone may reach the service (only_from)";
     Blocked = "blocked", Refuses, "a new connection from a blocked network";
     Banned = "banned", Refuses, "a new connection from a banned source or network";
+    ListedLimit = "listed_limit", Refuses,
+        "a new connection of a source that DNSBLs list, over what is left to such a source";
     ConnectionCap = "connection_cap", Refuses,
         "a new connection of a source that has as many open to the service as it may";
     SourceLimit = "source_limit", Refuses, "a new connection over the limit of its source";
@@ -141,6 +143,7 @@ impl Reason {
             | Self::Repeated
             | Self::Challenged
             | Self::Awaited
+            | Self::ListedLimit
             | Self::ConnectionCap
             | Self::ChallengeRate
             | Self::RetryRate

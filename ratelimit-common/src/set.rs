@@ -188,11 +188,17 @@ pub struct Set {
     pub counting: u16,
     /// Services for which packets that belong to no connection are looked for.
     pub stray_seeking: u16,
+    /// Services whose sources are looked up in DNSBLs.
+    pub asking: u16,
     /// A [`Challenge`].
     challenge: u8,
-    padding: [u8; 3],
+    /// Whether refusals of listed sources are only counted.
+    observes_listed: u8,
     /// Least time between two challenges on one processor.
     pub challenge_interval_ns: u64,
+    /// What one connection of a listed source costs it, and how much it may owe before the next one is refused.
+    pub listed_increment_ns: u64,
+    pub listed_tolerance_ns: u64,
     /// The network namespace whose sockets are watched, by its cookie; 0 for all.
     pub namespace: u64,
     /// Ports of listeners, and whose they are.
@@ -309,6 +315,22 @@ impl Set {
         self.stray_seeking & id.bit() != 0
     }
 
+    /// Whether refusals of sources that DNSBLs list are only counted.
+    #[inline(always)]
+    pub const fn observes_listed(&self) -> bool {
+        self.observes_listed != 0
+    }
+
+    pub fn set_observes_listed(&mut self, observes: bool) {
+        self.observes_listed = observes.into();
+    }
+
+    /// Whether sources of a service are looked up in DNSBLs.
+    #[inline(always)]
+    pub const fn asks(&self, id: ServiceId) -> bool {
+        self.asking & id.bit() != 0
+    }
+
     #[inline(always)]
     pub const fn challenge(&self) -> Challenge {
         match self.challenge {
@@ -326,6 +348,7 @@ impl Set {
     pub fn unwatch(&mut self) {
         self.proving = 0;
         self.counting = 0;
+        self.asking = 0;
     }
 
     /// The service that a listener's port belongs to.

@@ -58,6 +58,10 @@ pub trait Tables: Cells {
     fn completed_cell(&self, _index: u32) -> Option<u32> {
         None
     }
+    /// Whether one more connection is more than DNSBLs leave to a source. Charges it, or counts the refusal.
+    fn is_over_listed(&self, _source: &Address, _service: ServiceId) -> bool {
+        false
+    }
     /// What is remembered in a place about a source that was suspect.
     fn slot(&self, _place: u32) -> Slot {
         Slot::EMPTY

@@ -6,6 +6,7 @@
 
 mod bans;
 mod books;
+mod listed;
 mod lists;
 mod packet;
 mod proofs;

@@ -1,4 +1,4 @@
-//! What the decision sees of the maps. Nothing but this, [`lists`], [`bans`], [`proofs`] and [`books`](crate::books) touches
+//! What the decision sees of the maps. Nothing but this, [`lists`], [`bans`], [`listed`], [`proofs`] and [`books`](crate::books) touches
 //! a map.
 
 use core::{
@@ -19,7 +19,7 @@ use ratelimit_common::{
     map::{CELLS_PER_LINE, DEFAULT_LINES, MMAPABLE},
 };
 
-use crate::{bans, books, lists, proofs};
+use crate::{bans, books, listed, lists, proofs};
 
 /// Which of the two sets is in force: the lowest bit.
 #[btf_map]
@@ -134,6 +134,12 @@ impl<const CLOSELY: bool> Tables for Gate<CLOSELY> {
     #[inline(always)]
     fn is_banned(&self, source: &Address, service: ServiceId) -> bool {
         bans::stop(source, service.bit(), self.now().0)
+    }
+
+    #[inline(always)]
+    fn is_over_listed(&self, source: &Address, service: ServiceId) -> bool {
+        let Set { listed_increment_ns, listed_tolerance_ns, .. } = *self.set;
+        listed::is_over(source, service, listed_increment_ns, listed_tolerance_ns, self.now().0)
     }
 
     #[inline(always)]

@@ -14,13 +14,14 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use ratelimit_common::{
-    Address, Moment, Service, ServiceId, Tables as _,
+    Address, Entry, Moment, Service, ServiceId, Tables as _,
     limiter::complete,
     proof::{Mark, Open, OpenKey, PROVEN_PER_SITE, Proven, Watched, proven_source, site},
     suspicion::{note_arrived, note_completes, set_capped},
 };
 
 use crate::{
+    listed,
     proofs::{CompletedCells, MARKS, OPEN, PROVEN, PROVEN_OF_SITE, WATCHED, count_of, mark_proven},
     tables::{Gate, clock_ns},
 };
@@ -112,17 +113,17 @@ fn establish(context: &SockOpsContext) -> Option<()> {
     watched(|all| all.handshakes += 1);
     complete(&CompletedCells, gate.secret(), id, service, source, now);
     note_completes(&gate, id);
+    let entry = if gate.set().has_entries() { gate.entry(gate.class(&source)) } else { Entry::NONE };
     // A trusted source's SYN was not counted among those that wait.
-    if !is_trusted(&gate, &source, id) {
+    if !entry.trusts(id) {
         note_arrived(&gate, service, now);
     }
     prove(source, now_ns);
+    let is_asked_about = gate.set().asks(id) && !entry.trusts(id) && !entry.allows(id);
+    if is_asked_about && !listed::tell(source, id, Moment(now_ns)) {
+        watched(|all| all.not_told += 1);
+    }
     Some(())
-}
-
-#[inline(always)]
-fn is_trusted(gate: &Gate<true>, source: &Address, id: ServiceId) -> bool {
-    gate.set().has_entries() && gate.entry(gate.class(source)).trusts(id)
 }
 
 /// Notes a source as proven, if there is room for it.

@@ -8,6 +8,7 @@ use ratelimit_common::{
     ban::{self, Ban, BanKey},
     challenge::{self, Slot},
     event::{CLASS_PLACES, Hits, TALLIES, Tally, place_of_class},
+    listed::{self, Listed, ListedKey},
     lookup::{CLASSES, ClassId, find},
     map, proof,
 };
@@ -274,6 +275,9 @@ pub fn shapes_match(plane: &Path, lines: u32) -> bool {
         ("CHALLENGES_SPENT", PerCpuArray, word, size_of::<u64>(), 1),
         ("SLOTS_OF", Array, word, size_of::<u64>(), challenge::SLOTS),
         ("COMPLETED", Array, word, line, proof::COMPLETED_LINES),
+        ("LISTED", Hash, size_of::<ListedKey>(), size_of::<Listed>(), listed::MAX_LISTED),
+        ("LISTED_FILTER", Array, word, size_of::<u64>(), proof::FILTER_WORDS),
+        ("HANDSHAKES", RingBuf, 0, 0, listed::HANDSHAKE_BUFFER_BYTES),
     ];
     const _: () = assert!(size_of::<Event>().is_multiple_of(8));
     expected

@@ -21,7 +21,7 @@ use aya::{
 };
 
 /// Maps of a plane, by the names the object gives them.
-pub const MAPS: [&str; 18] = [
+pub const MAPS: [&str; 21] = [
     "EPOCH",
     "SETS",
     "LISTS",
@@ -40,6 +40,9 @@ pub const MAPS: [&str; 18] = [
     "CHALLENGES_SPENT",
     "SLOTS_OF",
     "COMPLETED",
+    "LISTED",
+    "LISTED_FILTER",
+    "HANDSHAKES",
 ];
 
 /// Maps that every plane uses and that outlive them all.

@@ -229,6 +229,7 @@ impl WatchMaps {
             not_noted: sum.not_noted + one.not_noted,
             not_noted_of_site: sum.not_noted_of_site + one.not_noted_of_site,
             not_counted: sum.not_counted + one.not_counted,
+            not_told: sum.not_told + one.not_told,
         }))
     }
 
