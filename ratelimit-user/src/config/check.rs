@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::diagnostic::Lines;
+use super::dnsbl_preset::Weight;
 use super::limit::Limit;
 use super::problem::{EntryProblem, LimitProblem, ListProblem, ReputationProblem, ServiceProblem};
 use super::read::{DNSBL_ENTRIES, Draft, Findings, nearest, quoted};
 use super::reputation::Dnsbl;
 use super::service::SMTP_PORT;
-use super::dnsbl_preset::Weight;
 use super::{Action, Config, Destination, Entry, EntryKind, List, Network, Permit, Scope, Service};
 
 pub(super) fn check(draft: &Draft, lines: &Lines<'_>, findings: &mut Findings) {

@@ -230,9 +230,7 @@ impl From<TestEntries> for Tests {
     fn from(entries: TestEntries) -> Self {
         match entries {
             TestEntries::V4 => Self { listed: vec![LISTED_V4], unlisted: vec![UNLISTED_V4] },
-            TestEntries::Both => {
-                Self { listed: vec![LISTED_V4, LISTED_V6], unlisted: vec![UNLISTED_V4, UNLISTED_V6] }
-            }
+            TestEntries::Both => Self { listed: vec![LISTED_V4, LISTED_V6], unlisted: vec![UNLISTED_V4, UNLISTED_V6] },
             TestEntries::UnlistedV4 => Self { listed: Vec::new(), unlisted: vec![UNLISTED_V4] },
         }
     }

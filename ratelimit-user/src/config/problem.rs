@@ -419,7 +419,9 @@ pub enum ReputationProblem {
     #[error("{other} scores the same {data} data for {service} already")]
     SameData { other: String, data: &'static str, service: String },
     /// Only ever a warning.
-    #[error("nothing is ever done for {service}: all its DNSBLs together weigh {most}, less than its threshold {threshold}")]
+    #[error(
+        "nothing is ever done for {service}: all its DNSBLs together weigh {most}, less than its threshold {threshold}"
+    )]
     NeverReached { service: String, most: i32, threshold: i32 },
 }
 

@@ -274,7 +274,9 @@ impl Reader {
             self.problem(node, ReputationProblem::Zone { value: quoted(text) });
             return None;
         }
-        if let (Some(usual), Some(other)) = (usual, DnsblPreset::of_zone(&zone)) && zone != usual {
+        if let (Some(usual), Some(other)) = (usual, DnsblPreset::of_zone(&zone))
+            && zone != usual
+        {
             self.problem(node, ReputationProblem::ZoneOfOther { preset: other.facts().name });
             return None;
         }
