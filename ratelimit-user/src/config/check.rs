@@ -1,11 +1,15 @@
 //! What only shows when the parts of a configuration are seen together.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use super::diagnostic::Lines;
+use super::dnsbl_preset::Weight;
 use super::limit::Limit;
-use super::problem::{EntryProblem, LimitProblem, ListProblem, ServiceProblem};
-use super::read::{Draft, Findings, nearest, quoted};
+use super::problem::{EntryProblem, LimitProblem, ListProblem, ReputationProblem, ServiceProblem};
+use super::read::{DNSBL_ENTRIES, Draft, Findings, nearest, quoted};
+use super::reputation::Dnsbl;
+use super::service::SMTP_PORT;
 use super::{Action, Config, Destination, Entry, EntryKind, List, Network, Permit, Scope, Service};
 
 pub(super) fn check(draft: &Draft, lines: &Lines<'_>, findings: &mut Findings) {
@@ -19,6 +23,7 @@ pub(super) fn check(draft: &Draft, lines: &Lines<'_>, findings: &mut Findings) {
     for (index, list) in draft.config.lists.iter().enumerate() {
         list_scope(draft, index, list, findings);
     }
+    reputation(draft, findings);
     let known = known_entries(draft, lines);
     for kind in EntryKind::ALL {
         for placed in placed_entries(draft, lines, kind) {
@@ -152,6 +157,78 @@ fn list_scope(draft: &Draft, index: usize, list: &List, findings: &mut Findings)
     }
 }
 
+fn reputation(draft: &Draft, findings: &mut Findings) {
+    let reputation = &draft.config.reputation;
+    for (name, key, at) in &draft.reputation_services {
+        unknown_service(draft, name, *at, key, findings);
+    }
+    let keys = draft.entry_keys.get(DNSBL_ENTRIES).map_or(&[][..], Vec::as_slice);
+    for (index, (dnsbl, key)) in reputation.dnsbl.iter().zip(keys).enumerate() {
+        let place = |of: &str| draft.place(&format!("{key}.{of}")).or_else(|| draft.place(key)).unwrap_or(0);
+        let (services, services_at) = (format!("{key}.services"), place("services"));
+        unknown_services(draft, &dnsbl.services, &services, services_at, findings);
+        if let Some(problem) = port_25_alone(&draft.config, dnsbl) {
+            findings.error(services_at, services, problem);
+        }
+        if let Some(problem) = against_good(dnsbl) {
+            let of = if draft.place(&format!("{key}.codes")).is_some() { "codes" } else { "weight" };
+            findings.error(place(of), format!("{key}.{of}"), problem);
+        }
+        let earlier = reputation.dnsbl[..index].iter();
+        if let Some(problem) = earlier.filter_map(|other| same_data(other, dnsbl)).next() {
+            findings.error(draft.place(key).unwrap_or(0), key, problem);
+        }
+    }
+    never_reached(draft, keys, findings);
+}
+
+/// Lists of home connections may not act where customers connect.
+fn port_25_alone(config: &Config, dnsbl: &Dnsbl) -> Option<ReputationProblem> {
+    // Codes written by hand may take more of the combined zone than DROP.
+    let takes_more = || SPAMHAUS_DATA.iter().any(|(_, answers)| dnsbl.scores_of_spamhaus(answers));
+    let facts = dnsbl.facts().filter(|facts| !facts.all_services || takes_more())?;
+    let ports = config.services.iter().filter(|service| dnsbl.is_asked_for(&service.name)).flat_map(|service| {
+        let other = service.ports.iter().find(|port| **port != SMTP_PORT);
+        other.map(|port| (service.name.clone(), *port))
+    });
+    let (service, port) = ports.into_iter().next()?;
+    Some(ReputationProblem::Port25Alone { preset: facts.name, service, port })
+}
+
+fn against_good(dnsbl: &Dnsbl) -> Option<ReputationProblem> {
+    let facts = dnsbl.facts().filter(|facts| facts.weight == Weight::Allow)?;
+    let code = dnsbl.codes.iter().find(|code| code.weight > 0)?.clone();
+    Some(ReputationProblem::AgainstGood { preset: facts.name, code })
+}
+
+/// Spamhaus' combined zone holds what its parts hold; whoever is there must not count twice.
+fn same_data(other: &Dnsbl, dnsbl: &Dnsbl) -> Option<ReputationProblem> {
+    let service = dnsbl.services.iter().find(|service| other.is_asked_for(service))?.clone();
+    let is_scored = |answers: &[Ipv4Addr]| other.scores_of_spamhaus(answers) && dnsbl.scores_of_spamhaus(answers);
+    let (data, _) = SPAMHAUS_DATA.into_iter().find(|(_, answers)| is_scored(answers))?;
+    Some(ReputationProblem::SameData { other: other.name.clone(), data, service })
+}
+
+/// DROP is left out: it is in SBL as well, and asks the combined zone for itself alone.
+const SPAMHAUS_DATA: [(&str, &[Ipv4Addr]); 3] = [
+    ("SBL", &[Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)]),
+    ("XBL", &[Ipv4Addr::new(127, 0, 0, 4)]),
+    ("PBL", &[Ipv4Addr::new(127, 0, 0, 10), Ipv4Addr::new(127, 0, 0, 11)]),
+];
+
+fn never_reached(draft: &Draft, keys: &[String], findings: &mut Findings) {
+    let reputation = &draft.config.reputation;
+    for service in &draft.config.services {
+        let asked = || reputation.dnsbl.iter().zip(keys).filter(|(dnsbl, _)| dnsbl.is_asked_for(&service.name));
+        let most = asked().map(|(dnsbl, _)| dnsbl.greatest_weight()).fold(0, i32::saturating_add);
+        let threshold = reputation.threshold_of(&service.name);
+        if let (Some((_, key)), true) = (asked().next(), most < threshold) {
+            let problem = ReputationProblem::NeverReached { service: service.name.clone(), most, threshold };
+            findings.warning(draft.place(key).unwrap_or(0), key, problem);
+        }
+    }
+}
+
 /// An entry and where it stands.
 #[derive(Debug)]
 struct Placed<'d> {
@@ -189,12 +266,15 @@ fn scope(draft: &Draft, placed: &Placed<'_>, findings: &mut Findings) {
 
 fn unknown_services(draft: &Draft, names: &[String], key: &str, otherwise: usize, findings: &mut Findings) {
     for (index, name) in names.iter().enumerate() {
-        if draft.config.service(name).is_some() {
-            continue;
-        }
+        let at = draft.place(&format!("{key}[{index}]")).unwrap_or(otherwise);
+        unknown_service(draft, name, at, key, findings);
+    }
+}
+
+fn unknown_service(draft: &Draft, name: &str, at: usize, key: &str, findings: &mut Findings) {
+    if draft.config.service(name).is_none() {
         let known: Vec<String> = draft.config.services.iter().map(|service| service.name.clone()).collect();
         let nearest = nearest(name, known.iter().cloned());
-        let at = draft.place(&format!("{key}[{index}]")).unwrap_or(otherwise);
         findings.error(at, key, EntryProblem::UnknownService { value: quoted(name), nearest, known });
     }
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod diagnostic;
+mod dnsbl_preset;
 pub mod grammar;
 mod limit;
 mod list;
@@ -12,6 +13,7 @@ mod problem;
 mod proof;
 mod read;
 mod render;
+mod reputation;
 mod service;
 
 #[cfg(test)]
@@ -26,14 +28,22 @@ use std::time::Duration as StdDuration;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Position};
-pub use grammar::{Burst, ByteSize, Connections, Duration, GrammarError, Mode, Network, Period, Rate, fold_address};
+pub use dnsbl_preset::{DnsblFacts, DnsblPreset};
+pub use grammar::{
+    Burst, ByteSize, Code, Connections, Duration, GrammarError, Mode, Network, Pattern, Period, Rate, fold_address,
+};
 pub use limit::{FASTEST_CELL_PER_SECOND, FASTEST_SERVICE_PER_SECOND, LONGEST_DRAIN, Level, Limit};
 pub use list::{Action, Change, Format, LONGEST_LIST_NAME, List, MOST_LISTS, Source};
 pub use preset::{Facts, Preset};
 pub use problem::{
-    EntryProblem, FileProblem, KeyProblem, LimitProblem, ListProblem, Problem, ServiceProblem, ValueProblem,
+    EntryProblem, FileProblem, KeyProblem, LimitProblem, ListProblem, Problem, ReputationProblem, ServiceProblem,
+    ValueProblem,
 };
 pub use proof::{Challenge, FEWEST_PROVEN_SOURCES, MOST_PROVEN_SOURCES, Namespaces, Proof};
+pub use reputation::{
+    Dnsbl, FEWEST_ANSWERS, Fault, LONGEST_ZONE, LONGEST_ZONE_WITH_KEY, Listed, MOST_ANSWERS, MOST_DNSBLS, MOST_RECORDS,
+    Reading, Reputation, ServiceReputation, Tests, Verdict,
+};
 pub use service::{
     DEFAULT_SERVICES, Deny, Destination, LONGEST_SERVICE_NAME, MOST_LISTEN_PORTS, MOST_SERVICES, Permit, Prefix,
     Service,
@@ -62,6 +72,8 @@ pub struct Config {
     pub lists: Vec<List>,
     pub paths: Paths,
     pub proof: Proof,
+    /// Asks nobody unless it names a DNSBL.
+    pub reputation: Reputation,
     /// The built-in ones first in their own order, then the file's in its order. 1 to 16.
     pub services: Vec<Service>,
 }
@@ -217,6 +229,7 @@ impl Default for Config {
             lists: Vec::new(),
             paths: Paths::default(),
             proof: Proof::default(),
+            reputation: Reputation::default(),
             services: DEFAULT_SERVICES.into_iter().filter_map(|(name, _)| Service::built_in(name)).collect(),
         }
     }

@@ -1,12 +1,14 @@
 //! Everything that can be wrong with a configuration. A problem displays as what is wrong; its
 //! remedy is an instruction that says what to do.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::EntryKind;
-use super::grammar::{GrammarError, Network, Rate};
+use super::grammar::{Code, Duration as Span, GrammarError, Network, Rate};
 use super::limit::{LONGEST_DRAIN, Level, Limit};
 use super::list::{LONGEST_LIST_NAME, MOST_LISTS};
+use super::reputation::{LONGEST_ZONE, LONGEST_ZONE_WITH_KEY, MOST_DNSBLS};
 use super::service::{LONGEST_SERVICE_NAME, MOST_LISTEN_PORTS, MOST_SERVICES};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,7 @@ pub enum Problem {
     Limit(#[from] LimitProblem),
     Entry(#[from] EntryProblem),
     List(#[from] ListProblem),
+    Reputation(#[from] ReputationProblem),
 }
 
 impl Problem {
@@ -44,6 +47,7 @@ impl Problem {
             Self::Limit(problem) => problem.remedy(),
             Self::Entry(problem) => problem.remedy(),
             Self::List(problem) => problem.remedy(),
+            Self::Reputation(problem) => problem.remedy(),
         }
     }
 }
@@ -353,6 +357,117 @@ impl ListProblem {
             Self::AllPacketsOfAllow => "remove all_packets, or write action = \"block\"".into(),
             Self::Customers { .. } => "leave `services` out to act on smtp alone".into(),
             Self::CutsOff { .. } => "add it to only_from or to trust if it should reach the service".into(),
+        }
+    }
+}
+
+/// The tables under `[reputation]`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReputationProblem {
+    #[error("{value} is nothing that can be done about a listed source")]
+    Verdict { value: String },
+    #[error("answers would be remembered for {min} at least and {max} at most")]
+    TtlOrder { min: Span, max: Span },
+    #[error("{value} is not the address of a resolver")]
+    Resolver { value: String },
+    #[error("more than {most} resolvers")]
+    TooManyResolvers { most: usize },
+    #[error("{value} is not the name of a DNSBL")]
+    Name { value: String },
+    #[error("another DNSBL is called {name} already")]
+    NameTaken { name: String },
+    #[error("more than {MOST_DNSBLS} DNSBLs")]
+    TooMany,
+    #[error("no preset is called {value}")]
+    UnknownPreset { value: String, nearest: Option<&'static str>, known: Vec<&'static str> },
+    #[error("{value} is not the name of a zone")]
+    Zone { value: String },
+    #[error("{zone} must not be asked: it was {end}")]
+    Dead { zone: String, end: &'static str, instead: Option<&'static str> },
+    #[error("the zone of another preset, {preset}")]
+    ZoneOfOther { preset: &'static str },
+    /// Without the zone: it may hold the key.
+    #[error("a zone under dq.spamhaus.net is asked with a key, which is a secret and not for this file")]
+    KeyInZone,
+    #[error("{preset} answers nobody without a key")]
+    KeyMissing { preset: &'static str },
+    #[error("{preset} is asked without a key")]
+    KeyUnused { preset: &'static str },
+    #[error("the name of the zone leaves no room for a key")]
+    NoRoomForKey,
+    #[error("not one to {most} codes")]
+    Codes { most: usize },
+    #[error("{value} is {}", error.problem())]
+    Code { value: String, error: GrammarError },
+    #[error("{value} matches nothing in 127.0.0.0/8, where all answers lie")]
+    NeverMatches { value: String },
+    #[error("a weight of 0")]
+    WeightZero,
+    #[error("{preset} lists good senders, so {code} cannot weigh against one")]
+    AgainstGood { preset: &'static str, code: Code },
+    #[error("{value} is not an address")]
+    Test { value: String },
+    #[error("{address} would have to be listed and not listed")]
+    TestBoth { address: IpAddr },
+    #[error("more than {most} test entries")]
+    TooManyTests { most: usize },
+    #[error(
+        "{preset} may act on port 25 alone, and {service} has port {port}: it lists home connections of ordinary \
+         customers, who would be locked out"
+    )]
+    Port25Alone { preset: &'static str, service: String, port: u16 },
+    #[error("{other} scores the same {data} data for {service} already")]
+    SameData { other: String, data: &'static str, service: String },
+    /// Only ever a warning.
+    #[error(
+        "nothing is ever done for {service}: all its DNSBLs together weigh {most}, less than its threshold {threshold}"
+    )]
+    NeverReached { service: String, most: i32, threshold: i32 },
+}
+
+impl ReputationProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::Verdict { .. } => "write action = \"note\", action = \"limit\" or action = \"ban\"".into(),
+            Self::TtlOrder { .. } => "write a min that is not longer than max".into(),
+            Self::Resolver { .. } => {
+                "write an address, with a port unless it is 53: \"127.0.0.1\", \"[::1]:5353\"".into()
+            }
+            Self::TooManyResolvers { most } => format!("keep at most {most}"),
+            Self::Name { .. } => {
+                format!("write at most {LONGEST_LIST_NAME} of the characters a-z, 0-9, - and _, and not only digits")
+            }
+            Self::NameTaken { .. } => "give one of the two another name".into(),
+            Self::TooMany => "remove those that tell least".into(),
+            Self::UnknownPreset { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
+            Self::UnknownPreset { nearest: None, known, .. } => format!("write one of {}", known.join(", ")),
+            Self::Zone { .. } => {
+                format!("write a DNS name of at most {LONGEST_ZONE} bytes; what answers mean belongs into `codes`")
+            }
+            Self::Dead { instead: Some(preset), .. } => format!("use preset {preset}"),
+            Self::Dead { instead: None, .. } => "remove it".into(),
+            Self::ZoneOfOther { preset } => format!("leave the zone out, or write preset = \"{preset}\""),
+            Self::KeyInZone => {
+                "write the preset, as in preset = \"spamhaus-zen\", and the key into a file that key_file names".into()
+            }
+            Self::KeyMissing { .. } => {
+                "write the key into a file, and name it as in key_file = \"/etc/ratelimit/spamhaus.key\"".into()
+            }
+            Self::KeyUnused { .. } => "remove key_file".into(),
+            Self::NoRoomForKey => format!("write a zone of at most {LONGEST_ZONE_WITH_KEY} bytes"),
+            Self::Codes { .. } => "write at least one, or join several into one: 127.0.0.[2;4..7]".into(),
+            Self::Code { error, .. } => error.remedy(),
+            Self::NeverMatches { .. } => "write a code that begins with 127".into(),
+            Self::WeightZero => "leave out what should not count".into(),
+            Self::AgainstGood { .. } => "write a negative weight".into(),
+            Self::Test { .. } => "write an address: 127.0.0.2, ::ffff:127.0.0.2".into(),
+            Self::TestBoth { .. } => "remove it from one of the two".into(),
+            Self::TooManyTests { most } => format!("keep at most {most}"),
+            Self::Port25Alone { .. } => {
+                "take the service out; on ports of your customers only spamhaus-authbl and spamhaus-drop may act".into()
+            }
+            Self::SameData { .. } => "remove one of the two, or give them different services".into(),
+            Self::NeverReached { .. } => "add another DNSBL, give its codes more weight, or lower the threshold".into(),
         }
     }
 }

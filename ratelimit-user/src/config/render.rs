@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use super::limit::Limit;
 use super::list::{Change, Format, List, Source};
 use super::proof::Proof;
+use super::reputation::{Dnsbl, Reputation, Tests};
 use super::service::{DEFAULT_SERVICES, Destination, Prefix, Service};
 use super::{Config, Entry, EntryKind, Interfaces, Scope};
 
@@ -89,6 +90,7 @@ fn render(config: &Config, extent: Extent) -> String {
     }
     paths.append_to(&mut out, "paths");
     proof_section(&config.proof, extent).append_to(&mut out, "proof");
+    append_reputation(&mut out, &config.reputation, extent);
 
     for list in &config.lists {
         list_section(list, extent).append_to(&mut out, "[lists]");
@@ -150,6 +152,77 @@ fn list_section(list: &List, extent: Extent) -> Section {
     section.set_unless_default("timeout", &list.timeout, &base.timeout, Text(list.timeout));
     section.set_unless_default("max_size", &list.max_size, &base.max_size, Text(list.max_size));
     section
+}
+
+fn append_reputation(out: &mut String, reputation: &Reputation, extent: Extent) {
+    reputation_section(reputation, extent).append_to(out, "reputation");
+    for (name, service) in &reputation.services {
+        let mut section = Section::new(extent);
+        if let Some(threshold) = service.threshold {
+            section.set("threshold", threshold);
+        }
+        if let Some(action) = service.action {
+            section.set("action", Text(action.name()));
+        }
+        section.append_to(out, &format!("reputation.services.{name}"));
+    }
+    for dnsbl in &reputation.dnsbl {
+        dnsbl_section(dnsbl, extent).append_to(out, "[reputation.dnsbl]");
+    }
+}
+
+fn reputation_section(reputation: &Reputation, extent: Extent) -> Section {
+    let mut section = Section::new(extent);
+    let base = Reputation::default();
+    section.set_unless_default("threshold", &reputation.threshold, &base.threshold, reputation.threshold);
+    section.set_unless_default("action", &reputation.action, &base.action, Text(reputation.action.name()));
+    if let Some(mode) = reputation.mode {
+        section.set("mode", Text(mode));
+    }
+    section.set_unless_default("limit", &reputation.limit, &base.limit, limits(&[reputation.limit]));
+    let (min, max) = (reputation.ttl_min, reputation.ttl_max);
+    let ttl = format!("{{ min = {}, max = {} }}", Text(min), Text(max));
+    section.set_unless_default("ttl", &(min, max), &(base.ttl_min, base.ttl_max), ttl);
+    section.set_unless_default("kill", &reputation.kill, &base.kill, reputation.kill);
+    section.set_unless_default("timeout", &reputation.timeout, &base.timeout, Text(reputation.timeout));
+    section.set_unless_default("test_every", &reputation.test_every, &base.test_every, Text(reputation.test_every));
+    section.set_unless_default("resolvers", &reputation.resolvers, &base.resolvers, texts(&reputation.resolvers));
+    section.set_unless_default("sources", &reputation.sources, &base.sources, reputation.sources);
+    section
+}
+
+/// With the path of the key, not the key: nobody here knows it.
+fn dnsbl_section(dnsbl: &Dnsbl, extent: Extent) -> Section {
+    let mut section = Section::new(extent);
+    let base = match dnsbl.preset {
+        Some(preset) => Dnsbl::of_preset(&dnsbl.name, preset),
+        None => Dnsbl::new(&dnsbl.name, &dnsbl.zone),
+    };
+    section.set("name", Text(&dnsbl.name));
+    if let Some(preset) = dnsbl.preset {
+        section.set("preset", Text(preset));
+    }
+    if dnsbl.preset.is_none() || dnsbl.zone != base.zone {
+        section.set("zone", Text(&dnsbl.zone));
+    }
+    if let Some(path) = &dnsbl.key_file {
+        section.set("key_file", Text(path.display()));
+    }
+    section.set_unless_default("codes", &dnsbl.codes, &base.codes, texts(&dnsbl.codes));
+    section.set_unless_default("services", &dnsbl.services, &base.services, texts(&dnsbl.services));
+    section.set_unless_default("test", &dnsbl.tests, &base.tests, tests(&dnsbl.tests));
+    let queries = dnsbl.queries_per_day.map_or_else(|| Text("unlimited").to_string(), |queries| queries.to_string());
+    section.set_unless_default("queries_per_day", &dnsbl.queries_per_day, &base.queries_per_day, queries);
+    section.set_unless_default("concurrency", &dnsbl.concurrency, &base.concurrency, dnsbl.concurrency);
+    section.set_unless_default("force_ban", &dnsbl.force_ban, &base.force_ban, dnsbl.force_ban);
+    section
+}
+
+fn tests(tests: &Tests) -> String {
+    if tests.is_none() {
+        return Text("none").to_string();
+    }
+    format!("{{ listed = {}, unlisted = {} }}", texts(&tests.listed), texts(&tests.unlisted))
 }
 
 /// As written: with whatever secret a URL holds.

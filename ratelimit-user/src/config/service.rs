@@ -94,7 +94,7 @@ pub const LONGEST_SERVICE_NAME: usize = 31;
 pub const MOST_LISTEN_PORTS: usize = 16;
 
 const SMTP: &str = "smtp";
-const SMTP_PORT: u16 = 25;
+pub(super) const SMTP_PORT: u16 = 25;
 
 /// The built-in services in their order, with the IANA names.
 pub const DEFAULT_SERVICES: [(&str, u16); 8] = [

@@ -221,6 +221,9 @@ pub fn differences(before: &Config, after: &Config) -> Vec<String> {
     if before.proof != after.proof {
         lines.push("proof: changed".to_owned());
     }
+    if before.reputation != after.reputation {
+        lines.push("reputation: changed".to_owned());
+    }
     let by_name = |config: &Config| -> BTreeMap<String, crate::config::Service> {
         config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
     };

@@ -1,4 +1,4 @@
-use super::{Connections, Duration, Network};
+use super::{Code, Connections, Duration, Network};
 
 /// Why a word does not read. The problem completes "is …", the remedy is an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,8 @@ pub enum GrammarError {
     ByteSizeTooLarge,
     Mode,
     Level,
+    Pattern,
+    Weight,
     Network,
     PrefixTooLong {
         longest: u8,
@@ -48,6 +50,8 @@ impl GrammarError {
             Self::ByteSizeTooLarge => "too large for an amount of memory",
             Self::Mode => "not a mode",
             Self::Level => "not a level",
+            Self::Pattern => "not a pattern of answers",
+            Self::Weight => "a code with a weight that is none",
             Self::Network => "not a network",
             Self::PrefixTooLong { .. } => "a network with a prefix longer than its address",
             Self::HostBits { .. } => "a network with host bits set",
@@ -72,6 +76,10 @@ impl GrammarError {
             Self::ByteSizeTooLarge => "write a smaller amount".into(),
             Self::Mode => "write observe or enforce".into(),
             Self::Level => "write source, network or service".into(),
+            Self::Pattern => "write 127.0.0.2, 127.0.0.[2;4..7], or bits of the last number: 127.0.0.&2|4".into(),
+            Self::Weight => {
+                format!("write a weight from {} to {} that is not 0, as in 127.0.0.2*3", Code::LEAST, Code::MOST)
+            }
             Self::Network => "write an address or a network: 192.0.2.1, 10.0.0.0/8, 2001:db8::/32".into(),
             Self::PrefixTooLong { longest } => format!("write a prefix of at most /{longest}"),
             Self::HostBits { network, address } => {

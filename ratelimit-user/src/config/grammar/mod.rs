@@ -1,6 +1,6 @@
 //! The words a person writes, in the configuration and on the command line alike: rates, bursts,
-//! numbers of connections, durations, networks, amounts of memory, modes. Each reads with `FromStr` and
-//! prints what it reads.
+//! numbers of connections, durations, networks, amounts of memory, modes, answers of DNSBLs. Each reads
+//! with `FromStr` and prints what it reads.
 
 mod amount;
 mod connections;
@@ -8,6 +8,7 @@ mod duration;
 mod error;
 mod mode;
 mod network;
+mod pattern;
 mod rate;
 
 pub use amount::ByteSize;
@@ -16,6 +17,7 @@ pub use duration::Duration;
 pub use error::GrammarError;
 pub use mode::Mode;
 pub use network::{Network, fold_address};
+pub use pattern::{Code, Pattern};
 pub use rate::{Burst, Period, Rate};
 
 /// A whole decimal number and nothing else: no sign, no blanks, no separators.

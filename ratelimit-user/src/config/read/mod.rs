@@ -5,6 +5,7 @@ mod entry;
 mod list;
 mod node;
 mod proof;
+mod reputation;
 mod service;
 mod syntax;
 
@@ -19,6 +20,7 @@ use super::problem::{KeyProblem, Problem, ServiceProblem, ValueProblem};
 use super::{ByteSize, Config, EntryKind, Interfaces, check};
 use node::{Fields, Node};
 pub(super) use node::{nearest, quoted};
+pub(super) use reputation::DNSBL_ENTRIES;
 use syntax::Outline;
 
 const KEYS: &[&str] = &[
@@ -33,6 +35,7 @@ const KEYS: &[&str] = &[
     "lists",
     "paths",
     "proof",
+    "reputation",
     "services",
 ];
 const PATH_KEYS: &[&str] = &["socket", "pins", "state"];
@@ -102,7 +105,11 @@ fn stands_alone(problem: &Problem) -> bool {
         Problem::File(_) | Problem::Value(_) | Problem::Limit(_) => true,
         Problem::Key(KeyProblem::Unknown { .. } | KeyProblem::Type { .. }) => true,
         Problem::Service(ServiceProblem::Name { .. }) => true,
-        Problem::Key(KeyProblem::Missing { .. }) | Problem::Service(_) | Problem::Entry(_) | Problem::List(_) => false,
+        Problem::Key(KeyProblem::Missing { .. })
+        | Problem::Service(_)
+        | Problem::Entry(_)
+        | Problem::List(_)
+        | Problem::Reputation(_) => false,
     }
 }
 
@@ -110,10 +117,12 @@ fn stands_alone(problem: &Problem) -> bool {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub config: Config,
-    /// For each list the keys of its entries, as `trust[3]`.
+    /// For each list the keys of its entries, as `trust[3]`; for DNSBLs too.
     pub entry_keys: HashMap<&'static str, Vec<String>>,
     pub ports_at: HashMap<(String, u16), usize>,
     pub listen_ports_at: HashMap<(String, u16), usize>,
+    /// The services under `[reputation.services]`: name, key and place.
+    pub reputation_services: Vec<(String, String, usize)>,
     /// By key; what is built in has no place.
     pub places: HashMap<String, usize>,
 }
@@ -169,6 +178,7 @@ struct Reader {
     entry_keys: HashMap<&'static str, Vec<String>>,
     ports_at: HashMap<(String, u16), usize>,
     listen_ports_at: HashMap<(String, u16), usize>,
+    reputation_services: Vec<(String, String, usize)>,
     places: HashMap<String, usize>,
 }
 
@@ -181,6 +191,7 @@ impl Reader {
             entry_keys: HashMap::new(),
             ports_at: HashMap::new(),
             listen_ports_at: HashMap::new(),
+            reputation_services: Vec::new(),
             places: HashMap::new(),
         }
     }
@@ -207,6 +218,7 @@ impl Reader {
             entry_keys: std::mem::take(&mut self.entry_keys),
             ports_at: std::mem::take(&mut self.ports_at),
             listen_ports_at: std::mem::take(&mut self.listen_ports_at),
+            reputation_services: std::mem::take(&mut self.reputation_services),
             places: std::mem::take(&mut self.places),
         }
     }
@@ -231,6 +243,9 @@ impl Reader {
         }
         if let Some(node) = fields.get("proof") {
             self.proof(node, &mut config.proof);
+        }
+        if let Some(node) = fields.get("reputation") {
+            self.reputation(node, &mut config.reputation);
         }
     }
 

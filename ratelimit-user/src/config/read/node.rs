@@ -148,6 +148,22 @@ impl Reader {
         None
     }
 
+    /// A whole number that may be negative.
+    pub fn signed(&mut self, node: &Node<'_>, range: RangeInclusive<i32>, example: &'static str) -> Option<i32> {
+        let DeValue::Integer(written) = node.value else {
+            self.wrong_type(node, "a whole number", example);
+            return None;
+        };
+        let number = i32::from_str_radix(written.as_str(), written.radix()).ok();
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return Some(number);
+        }
+        let (lowest, highest) = (range.start().to_string(), range.end().to_string());
+        let value = shortened(&written.to_string());
+        self.problem(node, ValueProblem::OutOfRange { value, lowest, highest });
+        None
+    }
+
     pub fn wrong_type(&mut self, node: &Node<'_>, expected: &'static str, example: &'static str) {
         let found = match node.value {
             DeValue::String(_) => "a text",

@@ -269,7 +269,7 @@ impl Reader {
         }
     }
 
-    fn limit(&mut self, node: &Node<'_>, level: Level) -> Option<Limit> {
+    pub(super) fn limit(&mut self, node: &Node<'_>, level: Level) -> Option<Limit> {
         let fields = self.fields(node, LIMIT_KEYS, LIMIT_EXAMPLE)?;
         for key in LIMIT_KEYS {
             if fields.get(key).is_none() {

@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::config::{Config, ConfigErrors, DEFAULT_PATH, List, Origin, Preset};
+use crate::config::{Config, ConfigErrors, DEFAULT_PATH, Dnsbl, DnsblPreset, List, Origin, Preset};
 
 const SHIPPED: &str = include_str!("../../../../ratelimit.toml");
 
@@ -50,6 +51,27 @@ fn every_list_of_the_shipped_file_is_right() {
     assert!(presets.eq(Preset::ALL.iter().map(|facts| facts.name.to_owned())), "every preset is shown once");
     let mine = lists.last().expect("one of all keys");
     let with_defaults = List { mode: mine.mode, ..List::new("mine", mine.from.clone()) };
+    assert_eq!(*mine, with_defaults, "all keys stand at their defaults");
+}
+
+#[test]
+fn every_dnsbl_of_the_shipped_file_is_right() {
+    let start = SHIPPED.find("#     [reputation.services.imap]").expect("an example");
+    let end = SHIPPED.find("# The services. All keys").expect("the next table");
+    let example =
+        |line: &str| line.strip_prefix("#     ").map(|line| line.split("    ").next().unwrap_or(line).to_owned());
+    let is_setting = |line: &String| line.starts_with('[') || line.contains(" = ");
+    let text: Vec<String> = SHIPPED[start..end].lines().filter_map(example).filter(is_setting).collect();
+    let read = Config::parse(&text.join("\n"), "ratelimit.toml").expect("every example is right");
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+    let dnsbls = read.config.reputation.dnsbl;
+    let presets = dnsbls.iter().filter_map(|dnsbl| dnsbl.preset).map(|preset| preset.to_string());
+    let parts = ["spamhaus-sbl", "spamhaus-xbl"];
+    let whole = DnsblPreset::ALL.iter().map(|facts| facts.name).filter(|name| !parts.contains(name));
+    assert_eq!(BTreeSet::from_iter(presets), whole.map(str::to_owned).collect(), "every preset but the parts of one");
+    let mine = dnsbls.last().expect("one of all keys");
+    let base = Dnsbl::new("mine", &mine.zone);
+    let with_defaults = Dnsbl { key_file: mine.key_file.clone(), codes: mine.codes.clone(), ..base };
     assert_eq!(*mine, with_defaults, "all keys stand at their defaults");
 }
 

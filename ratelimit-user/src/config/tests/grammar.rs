@@ -1,12 +1,12 @@
 use std::fmt::{Debug, Display};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration as StdDuration;
 
 use proptest::prelude::*;
 
 use crate::config::grammar::{
-    Burst, ByteSize, Connections, Duration, GrammarError, Mode, Network, Period, Rate, fold_address,
+    Burst, ByteSize, Code, Connections, Duration, GrammarError, Mode, Network, Pattern, Period, Rate, fold_address,
 };
 use crate::config::limit::Level;
 
@@ -308,4 +308,77 @@ proptest! {
         let _ = (text.parse::<ByteSize>(), text.parse::<Mode>(), text.parse::<Network>());
         let _ = text.parse::<Connections>();
     }
+}
+
+#[test]
+fn patterns_are_those_of_postscreen() {
+    for (text, printed, yes, no) in [
+        ("127.0.0.4", "127.0.0.4", "127.0.0.4", "127.0.0.2"),
+        ("127.0.0.[2;4..7]", "127.0.0.[2;4..7]", "127.0.0.2 127.0.0.4 127.0.0.7", "127.0.0.3 127.0.0.8 127.0.1.2"),
+        ("127.0.0.[10;11]", "127.0.0.[10;11]", "127.0.0.10 127.0.0.11", "127.0.0.1"),
+        ("127.[0..255].[0..255].3", "127.[0..255].[0..255].3", "127.0.5.3 127.255.0.3", "127.0.5.2"),
+        ("[1..2;3].0.[5].[9..9]", "[1..2;3].0.[5].[9]", "3.0.5.9 1.0.5.9", "4.0.5.9"),
+        ("127.0.0.&22", "127.0.0.&2|4|16", "127.0.0.2 127.0.0.16 127.0.0.255", "127.0.0.8 127.0.0.0"),
+        ("127.0.0.&2|4|16", "127.0.0.&2|4|16", "127.0.0.6 127.0.0.66", "127.0.0.32 127.0.1.2"),
+    ] {
+        prints_as::<Pattern>(text, printed);
+        let pattern: Pattern = read(text);
+        let answers = |list: &str| list.split(' ').map(read::<Ipv4Addr>).collect::<Vec<_>>();
+        assert!(answers(yes).into_iter().all(|answer| pattern.matches(answer)), "{text}: {yes}");
+        assert!(answers(no).into_iter().all(|answer| !pattern.matches(answer)), "{text}: {no}");
+    }
+    for text in [
+        "",
+        "127",
+        "127.0.0",
+        "127.0.0.2.3",
+        "127.0.0.256",
+        "127.0.0.",
+        "127.0.0.-1",
+        "127.0.0.*",
+        "127.0.0.[]",
+        "127.0.0.[2",
+        "127.0.0.2]",
+        "127.0.0.[2;]",
+        "127.0.0.[7..4]",
+        "127.0.0.[2..]",
+        "127.0.0.[2.4]",
+        "127.0.0.&",
+        "127.0.0.&0",
+        "127.0.0.&2|",
+        "127.0.&2.1",
+        "127.0.0.&256",
+        "127.0.0.[&2]",
+        "127.0.0.[[2]]",
+        "127.0.0.2 3",
+    ] {
+        assert_eq!(error::<Pattern>(text), GrammarError::Pattern, "{text}");
+    }
+}
+
+#[test]
+fn codes_weigh_as_in_postscreen() {
+    for (text, weight, printed) in [
+        ("127.0.0.4", 1, "127.0.0.4"),
+        ("127.0.0.4*1", 1, "127.0.0.4"),
+        ("127.0.0.[2..5]*2", 2, "127.0.0.[2..5]*2"),
+        ("127.0.[0..255].3*-1000", -1000, "127.0.[0..255].3*-1000"),
+        ("127.0.0.&2|4*1000", 1000, "127.0.0.&2|4*1000"),
+    ] {
+        assert_eq!(read::<Code>(text).weight, weight, "{text}");
+        prints_as::<Code>(text, printed);
+    }
+    for text in [
+        "127.0.0.4*0",
+        "127.0.0.4*",
+        "127.0.0.4*1001",
+        "127.0.0.4*-1001",
+        "127.0.0.4*+2",
+        "127.0.0.4*2*3",
+        "127.0.0.4*--2",
+        "127.0.0.4*99999999999999999999",
+    ] {
+        assert_eq!(error::<Code>(text), GrammarError::Weight, "{text}");
+    }
+    assert_eq!(error::<Code>("*3"), GrammarError::Pattern);
 }

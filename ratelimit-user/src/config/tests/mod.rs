@@ -5,6 +5,7 @@ mod grammar;
 mod lists;
 mod proof;
 mod reading;
+mod reputation;
 mod round_trip;
 mod warnings;
 

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use proptest::sample::{Index, select, subsequence};
 
 use super::config;
 use crate::config::{
-    Action, Burst, ByteSize, Challenge, Change, Config, DEFAULT_SERVICES, Deny, Destination, Duration, Entry, Format,
-    Interfaces, Limit, List, Mode, Namespaces, Network, Paths, Period, Permit, Prefix, Preset, Proof, Rate, Scope,
-    Service, Source,
+    Action, Burst, ByteSize, Challenge, Change, Code, Config, DEFAULT_SERVICES, Deny, Destination, Dnsbl, DnsblPreset,
+    Duration, Entry, Format, Interfaces, Limit, List, Mode, Namespaces, Network, Paths, Period, Permit, Prefix, Preset,
+    Proof, Rate, Reputation, Scope, Service, ServiceReputation, Source, Tests, Verdict,
 };
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -147,6 +147,86 @@ fn lists() -> impl Strategy<Value = (Vec<List>, Vec<Network>)> {
     (named, btree_set(network(), 0..3).prop_map(|networks| networks.into_iter().collect()))
 }
 
+fn code() -> impl Strategy<Value = Code> {
+    let octet = || {
+        let range = (0..=255_u8, 0..=255_u8).prop_map(|(a, b)| format!("{}..{}", a.min(b), a.max(b)));
+        let choice = vec(range, 1..4).prop_map(|ranges| format!("[{}]", ranges.join(";")));
+        prop_oneof![(0..=255_u8).prop_map(|number| number.to_string()), choice]
+    };
+    let last = prop_oneof![octet(), (1..=255_u8).prop_map(|mask| format!("&{mask}"))];
+    (octet(), octet(), last, 1..=1000_i32).prop_map(|(second, third, last, weight)| {
+        format!("127.{second}.{third}.{last}*{}", -weight).parse().expect("a code")
+    })
+}
+
+/// Asked for services by the names of those that are there.
+fn dnsbl(names: Vec<String>) -> impl Strategy<Value = Dnsbl> {
+    let preset = option::of(select(vec!["dnswl", "spamhaus-drop"]));
+    let tests = (btree_set(any::<IpAddr>(), 0..3), btree_set(any::<IpAddr>(), 0..3)).prop_map(|(listed, unlisted)| {
+        Tests { unlisted: unlisted.difference(&listed).copied().collect(), listed: listed.into_iter().collect() }
+    });
+    let codes = btree_set(code().prop_map(|code| code.to_string()), 1..4)
+        .prop_map(|codes| codes.iter().map(|code| code.parse().expect("a code")).collect::<Vec<Code>>());
+    let asks = (option::of(1..=1_000_000_u64), 1..=1024_u32, any::<bool>(), option::of("/[^\\p{Cc}]{0,20}"));
+    let services = subsequence(names.clone(), 1..=names.len());
+    (preset, "[a-z]{1,9}\\.test", option::of(codes), tests, services, asks).prop_map(
+        |(preset, zone, codes, tests, services, (queries_per_day, concurrency, force_ban, key_file))| {
+            let (base, codes) = match preset.and_then(DnsblPreset::named) {
+                // Whatever else it took of the combined zone it might have to be refused.
+                Some(preset) if preset.facts().name == "spamhaus-drop" => (Dnsbl::of_preset("", preset), None),
+                Some(preset) => (Dnsbl { zone, ..Dnsbl::of_preset("", preset) }, codes),
+                None => (Dnsbl::new("", &zone), codes),
+            };
+            let codes = codes.unwrap_or_else(|| base.codes.clone());
+            let key_file = key_file.map(PathBuf::from);
+            Dnsbl { codes, tests, services, queries_per_day, concurrency, force_ban, key_file, ..base }
+        },
+    )
+}
+
+fn reputation(names: Vec<String>) -> impl Strategy<Value = Reputation> {
+    let verdict = || select(Verdict::ALL.to_vec());
+    let acts = (1..=9_i32, verdict(), option::of(mode()), limit(), any::<bool>());
+    let times = (1..=60_u64, 60..=6_000_u64, 1..=30_u64, 30..=3_600_u64, 1024..=4096_u32);
+    let resolvers = btree_set((1..=223_u8, 1..=u16::MAX), 0..3)
+        .prop_map(|all| all.into_iter().map(|(host, port)| SocketAddr::from(([host, 0, 0, 1], port))).collect());
+    let services = (subsequence(names.clone(), 0..=names.len()), option::of(1..=9_i32), verdict()).prop_map(
+        |(names, threshold, action)| {
+            let service = ServiceReputation { threshold, action: Some(action) };
+            names.into_iter().map(|name| (name, service)).collect()
+        },
+    );
+    let dnsbl = vec(dnsbl(names), 0..4).prop_map(|dnsbls| {
+        let name = |(index, dnsbl)| Dnsbl { name: format!("zone-{index}"), ..dnsbl };
+        dnsbls.into_iter().enumerate().map(name).collect()
+    });
+    (acts, times, resolvers, services, dnsbl).prop_map(
+        |(
+            (threshold, action, mode, limit, kill),
+            (min, max, timeout, test_every, sources),
+            resolvers,
+            services,
+            dnsbl,
+        )| {
+            Reputation {
+                threshold,
+                action,
+                mode,
+                limit,
+                ttl_min: Duration::seconds(min),
+                ttl_max: Duration::seconds(max),
+                kill,
+                timeout: Duration::seconds(timeout),
+                test_every: Duration::seconds(test_every),
+                resolvers,
+                sources,
+                services,
+                dnsbl,
+            }
+        },
+    )
+}
+
 fn proof() -> impl Strategy<Value = Proof> {
     let rate = |most: u32| (1..=most).prop_map(|count| Rate::new(count, Period::Second).expect("not zero"));
     let words = (select(Challenge::ALL.to_vec()), select(Namespaces::ALL.to_vec()));
@@ -169,8 +249,8 @@ fn any_config() -> impl Strategy<Value = Config> {
     let path = || "/[^\\p{Cc}]{0,20}".prop_map(PathBuf::from);
     let paths = (path(), path(), path()).prop_map(|(socket, pins, state)| Paths { socket, pins, state });
     let with_entries = services().prop_flat_map(|services| {
-        let names = services.iter().map(|service| service.name.clone()).collect();
-        (Just(services), entries(names))
+        let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
+        (Just(services), entries(names.clone()), reputation(names))
     });
     let memory = (1_u64 << 20..=1 << 30).prop_map(ByteSize::from_bytes);
     (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries, lists(), proof()).prop_map(
@@ -180,7 +260,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             memory,
             events_per_second,
             paths,
-            (services, [trust, allow, block]),
+            (services, [trust, allow, block], reputation),
             (lists, never_block),
             proof,
         )| Config {
@@ -195,6 +275,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             block,
             paths,
             proof,
+            reputation,
             services,
         },
     )
