@@ -87,7 +87,6 @@ pub const fn charged(used_until_ns: u64, increment_ns: u64, tolerance_ns: u64, n
     if start - now.0 > tolerance_ns { None } else { Some(start + increment_ns) }
 }
 
-#[inline(always)]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,8 @@
 //! | `GET /v1/lists/test?address=A` | | `[ListMatch]` |
 //! | `POST /v1/lists/refresh?list=L` | | one [`ListProgress`] a line (NDJSON) until all are done; all lists if none is named |
 //! | `POST /v1/lists/accept?list=L` | | the same |
+//! | `GET /v1/dnsbl` | | [`ReputationView`] |
+//! | `GET /v1/dnsbl/check?address=A` | | [`DnsblCheck`]; asks the zones, within their budgets |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //! | `POST /v1/detach` | | [`Detached`] |
@@ -33,6 +35,7 @@
 
 mod list;
 mod proof;
+mod reputation;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
@@ -43,6 +46,7 @@ use crate::config::{Burst, Connections, Duration, EntryKind, Level, Limit, Mode,
 
 pub use list::{BadLine, ListMatch, ListProgress, ListState, ListView, WaitingCopy};
 pub use proof::{Challenges, Pressure, ProofStatus, ProvenView, SourceView, SourcesBy};
+pub use reputation::{DnsblAnswer, DnsblCheck, DnsblView, ListingView, ReputationView, ServiceOutcome};
 
 /// One address. What cannot be read is ignored.
 pub const PEER_HEADER: &str = "x-ratelimit-peer";
@@ -140,7 +144,11 @@ pub struct Event {
     pub source_port: u16,
     pub destination: Option<IpAddr>,
     pub port: u16,
+    /// Empty where no frame is told of.
     pub interface: String,
+    /// What was found out, of `listed`: what the zones say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// What would happen to the next connection of an address, service by service.
@@ -173,6 +181,9 @@ pub struct ServiceExplanation {
     pub bans: Vec<BanView>,
     /// Every line of a list that says something of the address.
     pub lists: Vec<ListMatch>,
+    /// What follows from what DNSBLs say of it, where that is anything.
+    #[serde(default)]
+    pub listing: Option<ListingView>,
     pub levels: Vec<LevelExplanation>,
     /// Connections that it has open.
     pub connections: u64,
@@ -399,4 +410,29 @@ pub struct Reloaded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detached {
     pub interfaces: Vec<String>,
+}
+
+impl Event {
+    /// That DNSBLs speak against a source, and what follows from it.
+    pub fn of_listing(
+        source: IpAddr,
+        service: &str,
+        action: crate::config::Verdict,
+        mode: Mode,
+        detail: String,
+    ) -> Self {
+        Self {
+            at: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
+            reason: "listed".to_owned(),
+            action: action.name().to_owned(),
+            mode,
+            service: Some(service.to_owned()),
+            source: Some(source),
+            source_port: 0,
+            destination: None,
+            port: 0,
+            interface: String::new(),
+            detail: Some(detail),
+        }
+    }
 }

@@ -93,6 +93,7 @@ fn compile_set(config: &Config, layout: &Layout, machine: &Machine, lists: &Weig
     set.resetting = layout.bits_of(config, |service| service.deny == Deny::Reset);
     set.reset_interval_ns = interval_ns(RESETS_PER_SECOND, machine.processors);
     compile_proof(&mut set, config, layout, machine);
+    compile_reputation(&mut set, config, layout);
     Ok(set)
 }
 
@@ -130,6 +131,20 @@ fn compile_proof(set: &mut Set, config: &Config, layout: &Layout, machine: &Mach
             }
         }
     }
+}
+
+/// Whose sources are looked up in DNSBLs, and what is left to those that are listed.
+fn compile_reputation(set: &mut Set, config: &Config, layout: &Layout) {
+    let reputation = &config.reputation;
+    let is_asked = |service: &config::Service| {
+        let is_watched = !service.listens_at().is_empty();
+        is_watched && reputation.dnsbl.iter().any(|dnsbl| dnsbl.is_asked_for(&service.name))
+    };
+    set.asking = layout.bits_of(config, is_asked);
+    set.set_observes_listed(reputation.mode == Some(config::Mode::Observe));
+    let interval_ns = (SECOND_NS as f64 / reputation.limit.rate.per_second()) as u64;
+    set.listed_increment_ns = interval_ns;
+    set.listed_tolerance_ns = interval_ns.saturating_mul(u64::from(reputation.limit.burst.get()).saturating_sub(1));
 }
 
 /// Services with their places.

@@ -25,6 +25,7 @@ use crate::{
     lock::Lock,
     plane::{ProgramLog, now},
     preflight,
+    reputation::{self, Desk},
     server::{self, Shared},
 };
 
@@ -85,6 +86,8 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     let served = tokio::spawn(server::serve(listener, shared));
     let lists = tokio::spawn(keep(Arc::clone(controller), orders));
     let events = tokio::spawn(listen_to_plane(Arc::clone(controller)));
+    let handshakes = tokio::spawn(take_handshakes(Arc::clone(controller)));
+    let zones = tokio::spawn(test_zones(lock(controller).desk()));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -134,6 +137,8 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     served.abort();
     events.abort();
     lists.abort();
+    handshakes.abort();
+    zones.abort();
     Ok(end)
 }
 
@@ -186,6 +191,42 @@ async fn listen_to_plane(controller: Arc<Mutex<Controller>>) {
                 return;
             },
         }
+    }
+}
+
+/// Takes handshakes out of the kernel's buffer to the desk, and out of the new one when the maps are made anew.
+async fn take_handshakes(controller: Arc<Mutex<Controller>>) {
+    let mut changes = lock(&controller).plane_changes();
+    loop {
+        changes.mark_unchanged();
+        let (desk, buffer) = {
+            let controller = lock(&controller);
+            (controller.desk(), controller.plane().open_handshakes())
+        };
+        let pumped = async { reputation::pump(buffer.map_err(io::Error::other)?, &desk).await };
+        tokio::select! {
+            Err::<Infallible, io::Error>(error) = pumped => {
+                tracing::error!(%error, "handshakes cannot be read: no DNSBL is asked");
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// Tests the zones when it is their turn, and takes out what is over.
+async fn test_zones(desk: Desk) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        desk.test_zones().await;
+        let desk = desk.clone();
+        drop(tokio::task::spawn_blocking(move || desk.tidy()).await);
     }
 }
 

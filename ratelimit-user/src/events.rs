@@ -51,6 +51,11 @@ impl Events {
         recent.iter().rev().filter(|event| event.source == Some(source)).take(most).cloned().collect()
     }
 
+    /// Tells of something that no frame tells of.
+    pub fn tell(&self, event: api::Event) {
+        self.push(event);
+    }
+
     fn push(&self, event: api::Event) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == RECENT {
@@ -101,6 +106,7 @@ fn describe(sample: &Sample, set: Option<&Set>) -> Option<api::Event> {
         destination: known(sample.destination),
         port: sample.port,
         interface: name_of(sample.interface),
+        detail: None,
     })
 }
 

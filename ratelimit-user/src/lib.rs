@@ -21,6 +21,7 @@ pub mod machine;
 pub mod offline;
 pub mod plane;
 pub mod preflight;
+pub mod reputation;
 pub mod server;
 pub mod sock_diag;
 pub mod ssh;

@@ -78,6 +78,8 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
         .route("/v1/bans", get(bans).post(ban).delete(unban))
         .route("/v1/sources", get(sources))
+        .route("/v1/dnsbl", get(async |shared| ask(shared, |controller| Ok(controller.desk().view())).await))
+        .route("/v1/dnsbl/check", get(check_dnsbl))
         .route("/v1/lists", get(async |shared| ask(shared, |controller| controller.list_views()).await))
         .route("/v1/lists/test", get(test_lists))
         .route("/v1/lists/refresh", post(async |shared, query| order_lists(shared, query, JobKind::Ask).await))
@@ -273,6 +275,11 @@ struct TestQuery {
 
 async fn test_lists(shared: State<Shared>, Query(query): Query<TestQuery>) -> Response {
     ask(shared, move |controller| Ok(controller.test_lists(query.address))).await
+}
+
+async fn check_dnsbl(State(shared): State<Shared>, Query(query): Query<TestQuery>) -> Response {
+    let desk = lock(&shared.controller).desk();
+    Json(desk.check(query.address).await).into_response()
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,8 +15,8 @@ use ratelimit_common::{
 
 use crate::{
     api::{
-        BanView, Challenges, Count, EntryView, Event, LevelExplanation, ListMatch, Pressure, ProofStatus, ProvenView,
-        ServiceExplanation, ServiceStatus, SourceView, SourcesBy,
+        BanView, Challenges, Count, EntryView, Event, LevelExplanation, ListMatch, ListingView, Pressure, ProofStatus,
+        ProvenView, ServiceExplanation, ServiceStatus, SourceView, SourcesBy,
     },
     bans::ProvenSource,
     config::{Level, Limit, Network},
@@ -227,6 +227,7 @@ pub struct Rules {
     pub entries: Vec<EntryView>,
     pub bans: Vec<BanView>,
     pub lists: Vec<ListMatch>,
+    pub listing: Option<ListingView>,
 }
 
 /// Judges the next connection of an address to a service over the live maps. `None` if the service has no
@@ -257,6 +258,7 @@ pub fn explain(
         entries: rules.entries,
         bans: rules.bans,
         lists: rules.lists,
+        listing: rules.listing,
         levels: levels(&tables, source, id, limits),
         connections: tables.open_connections(&source, id).into(),
         connections_most: (set.service_at(id).connections != 0).then_some(set.service_at(id).connections),

@@ -76,6 +76,7 @@ fn event(number: u16) -> Event {
         destination: None,
         port: 25,
         interface: "eth0".into(),
+        detail: None,
     }
 }
 

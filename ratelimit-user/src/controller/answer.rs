@@ -142,6 +142,7 @@ impl Controller {
                 entries: self.entries_around(address, &place.name),
                 bans: self.bans_around(address, &place.name),
                 lists: self.lists_around(address, &place.name),
+                listing: self.desk.explain(address, &place.name),
             };
             let explained = view::explain(
                 self.plane.maps(),

@@ -34,6 +34,7 @@ use crate::{
     lists::{Layers, Roster, Weights},
     machine::Machine,
     plane::{ListHits, Pins, Plan, Plane, PlaneError, ProgramLog, clock_tick, take_down},
+    reputation::{Desk, Policy},
 };
 
 pub use bans::note_ban_hits;
@@ -79,6 +80,7 @@ pub struct Controller {
     plane: Plane,
     set: SharedSet,
     events: Events,
+    desk: Desk,
     bans: Book,
     /// When the kernel was last told what turns by itself.
     bans_told: Moment,
@@ -98,6 +100,11 @@ pub struct Controller {
 impl Controller {
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Where sources are looked up in DNSBLs.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     pub fn shared_set(&self) -> SharedSet {
@@ -251,6 +258,12 @@ impl Controller {
             && layout.lines == self.plane.maps().lines()
             && interfaces == self.interfaces
             && effective.proof.sources == self.effective.proof.sources;
+        let policy =
+            Policy::of(&effective, &layout, &never_block).map_err(|error| Rejection::Invalid(error.to_string()))?;
+        let same_policy = same_plane
+            && effective.reputation == self.effective.reputation
+            && layout.places == self.layout.places
+            && never_block == self.never_block;
         let weights = self.roster.weights(&effective, seconds(SystemTime::now()));
         let known = same_plane.then_some(&self.layers);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, known)
@@ -273,6 +286,10 @@ impl Controller {
                 }
                 return Err(anyhow::Error::from(error).into());
             }
+        }
+        if !same_policy {
+            let gate = self.plane.open_listed().map_err(anyhow::Error::from)?;
+            self.desk.follow(policy, gate).map_err(anyhow::Error::from)?;
         }
         let set = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);

@@ -29,6 +29,7 @@ use crate::{
     lists::Roster,
     machine::Machine,
     plane::{Pins, Plan, Plane, clock_tick, now, open_watch, set_in_force},
+    reputation::{Desk, Policy},
     ssh,
 };
 
@@ -91,6 +92,7 @@ impl Controller {
         let roster = Roster::open(&effective, &paths.state, now_s)?;
         let weights = roster.weights(&effective, now_s);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
+        let policy = Policy::of(&effective, &layout, &never_block)?;
         let told = now();
         let bans = in_kernel(&book, &layout);
         // The maps are made anew then, and what an earlier controller has not written down would be lost with them.
@@ -110,6 +112,8 @@ impl Controller {
                 proven_sources: effective.proof.sources,
             },
         )?;
+        let events = Events::default();
+        let desk = Desk::open(policy, plane.open_listed()?, events.clone())?;
         let mut hits = Hits::open(&paths.state);
         hits.begin(plane.hits_before(), &effective);
         let set = Arc::from(plane.maps().active_set()?);
@@ -129,7 +133,8 @@ impl Controller {
             interfaces,
             plane,
             set: Arc::new(RwLock::new(set)),
-            events: Events::default(),
+            events,
+            desk,
             bans: book,
             bans_told: told,
             older: 0,

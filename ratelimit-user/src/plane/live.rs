@@ -2,7 +2,10 @@
 
 use aya::maps::MapError;
 use ratelimit_common::{
-    Address, Cells, ClassId, Entry, Moment, SERVICES, Secret, ServiceId, Set, Tables, ban::Ban, proof::OpenKey,
+    Address, Cells, ClassId, Entry, Moment, SERVICES, Secret, ServiceId, Set, Tables,
+    ban::Ban,
+    listed::{Listed, charged},
+    proof::OpenKey,
 };
 
 use super::{Maps, WatchMaps, now};
@@ -17,6 +20,8 @@ pub struct LiveTables<'a> {
     entry: Entry,
     bans: Vec<Ban>,
     is_proven: bool,
+    /// What is left to it at each service where DNSBLs speak against it, by its place.
+    listed: [Option<Listed>; SERVICES],
     /// To each service, by its place.
     connections: [u32; SERVICES],
     now: Moment,
@@ -29,7 +34,9 @@ impl<'a> LiveTables<'a> {
         let (set, now) = (maps.active_set()?, now());
         let proven = watch.map(|watch| watch.proven(source)).transpose()?.flatten();
         let mut connections = [0; SERVICES];
+        let mut listed = [None; SERVICES];
         for (id, service) in set.services() {
+            listed[id.index()] = maps.listed(source, id)?;
             let key = OpenKey::new(source.masked(service.masks(source).0), id);
             let open = watch.map(|watch| watch.connections(&key)).transpose()?.unwrap_or(0);
             connections[id.index()] = u32::try_from(open).unwrap_or(u32::MAX);
@@ -42,6 +49,7 @@ impl<'a> LiveTables<'a> {
             entry: maps.entry(class)?,
             bans: maps.bans_of(source)?,
             is_proven: proven.is_some_and(|proven| proven.is_good(now.0)),
+            listed,
             connections,
             now,
         })
@@ -74,6 +82,14 @@ impl Tables for LiveTables<'_> {
     fn is_banned(&self, _source: &Address, service: ServiceId) -> bool {
         let stops = |ban: &Ban| ban.until_ns > self.now.0 && ban.services & u64::from(service.bit()) != 0;
         self.bans.iter().any(stops)
+    }
+
+    fn is_over_listed(&self, _source: &Address, service: ServiceId) -> bool {
+        let Some(listed) = self.listed[service.index()].filter(|listed| listed.is_in_force(self.now)) else {
+            return false;
+        };
+        let Set { listed_increment_ns, listed_tolerance_ns, .. } = *self.set;
+        charged(listed.used_until_ns, listed_increment_ns, listed_tolerance_ns, self.now).is_none()
     }
 
     fn secret(&self) -> &Secret {

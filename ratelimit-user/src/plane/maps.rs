@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues, RingBuf};
 use ratelimit_common::{
-    Address, Entry, SERVICES, Secret, Set, Ticks,
+    Address, Entry, SERVICES, Secret, ServiceId, Set, Ticks,
     ban::{self, Ban, BanKey},
     challenge::{self, Slot},
     event::{CLASS_PLACES, Hits, TALLIES, Tally, place_of_class},
@@ -17,6 +17,7 @@ use super::{
     bans::BanMaps,
     cells::Cells,
     hits::{HitCounters, ListHits},
+    listed::ListedMaps,
     lists::{self, SharedLines},
     wire::Wire,
 };
@@ -29,6 +30,7 @@ pub struct Maps {
     lists: ArrayOfMaps<MapData, MapData>,
     entries: Array<MapData, Wire<Entry>>,
     bans: BanMaps,
+    listed: ListedMaps,
     secret: Array<MapData, Wire<Secret>>,
     tallies: PerCpuArray<MapData, Wire<Tally>>,
     hits: HitCounters,
@@ -51,6 +53,7 @@ impl Maps {
             lists: ArrayOfMaps::try_from(Map::ArrayOfMaps(map("LISTS")?))?,
             entries: Array::try_from(Map::Array(map("ENTRIES")?))?,
             bans: BanMaps::open(plane)?,
+            listed: ListedMaps::open(plane)?,
             secret: Array::try_from(Map::Array(map("SECRET")?))?,
             tallies: PerCpuArray::try_from(Map::PerCpuArray(map("TALLIES_OF")?))?,
             hits: HitCounters::open(plane)?,
@@ -132,6 +135,11 @@ impl Maps {
     /// The bans that a source is under, those that are over included.
     pub fn bans_of(&self, source: Address) -> Result<Vec<Ban>, MapError> {
         self.bans.of(source)
+    }
+
+    /// What is left to a source that DNSBLs list for a service.
+    pub fn listed(&self, source: Address, id: ServiceId) -> Result<Option<Listed>, MapError> {
+        self.listed.get(&ListedKey::new(source, id))
     }
 
     pub fn bans(&self) -> &BanMaps {

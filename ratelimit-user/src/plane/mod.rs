@@ -7,6 +7,7 @@ mod cells;
 mod cgroup;
 mod filter;
 mod hits;
+mod listed;
 mod lists;
 mod live;
 mod maps;
@@ -43,6 +44,7 @@ pub use bans::{BanMaps, BanReader};
 use carry::CarryOver;
 pub use cells::Cells;
 pub use hits::{LISTS, ListHits};
+pub use listed::ListedMaps;
 pub use lists::make as list_map;
 pub use live::LiveTables;
 pub use maps::Maps;
@@ -217,6 +219,16 @@ impl Plane {
 
     pub fn open_events(&self) -> Result<RingBuf<MapData>, PlaneError> {
         Ok(Maps::open_events(&self.pins.plane(self.number))?)
+    }
+
+    /// Handshakes after which sources are looked up.
+    pub fn open_handshakes(&self) -> Result<RingBuf<MapData>, PlaneError> {
+        Ok(ListedMaps::open_handshakes(&self.pins.plane(self.number))?)
+    }
+
+    /// The map of sources that DNSBLs list.
+    pub fn open_listed(&self) -> Result<ListedMaps, PlaneError> {
+        Ok(ListedMaps::open(&self.pins.plane(self.number))?)
     }
 
     /// Links of interfaces that are no longer wanted, and planes that are no longer used.

@@ -19,6 +19,7 @@ fn service(name: &str, reason: &str, refused: bool, action: &str) -> ServiceExpl
         entries: Vec::new(),
         bans: Vec::new(),
         lists: Vec::new(),
+        listing: None,
         levels: Vec::new(),
         connections: 0,
         connections_most: None,
@@ -213,6 +214,7 @@ fn what_a_flood_does_now_and_then_is_told_from_the_latest_verdicts() {
         destination: None,
         port: 25,
         interface: "eth0".into(),
+        detail: None,
     };
     explained.recent = ["retry_rate", "stray", "retry_rate"].map(event).into();
     let text = explain::text(&explained);

@@ -332,6 +332,7 @@ fn event() -> Event {
         destination: Some(parse("2001:db8::25")),
         port: 25,
         interface: "eth0".into(),
+        detail: None,
     }
 }
 
@@ -541,6 +542,7 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         action: "drop".into(),
         entries: vec![block],
         lists: vec![lists::found(true)],
+        listing: None,
         bans: vec![banned("203.0.0.0/16", &["imap"], 0)],
         levels: Vec::new(),
         connections: 0,

@@ -1,0 +1,156 @@
+//! Questions to resolvers.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RData, Record, RecordType},
+    },
+};
+
+/// Links of aliases that are followed in one answer.
+const LONGEST_CHAIN: usize = 8;
+
+/// Asks the resolvers of the configuration or of the system, over UDP, and over TCP where an answer did not fit.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    resolver: TokioResolver,
+    timeout: Duration,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A records, and for how long they are good.
+    Records {
+        records: Vec<Ipv4Addr>,
+        ttl: Duration,
+    },
+    /// There are none, which is good for so long; not always said.
+    Nothing {
+        ttl: Option<Duration>,
+    },
+    Failed(Failure),
+}
+
+/// Why there is no answer. It says nothing about the address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    #[error("the resolver answers {0}")]
+    Code(String),
+    #[error("{0}")]
+    Broken(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the resolvers of this machine cannot be found out ({0}): name some with `resolvers` in [reputation]")]
+pub struct AskerError(NetError);
+
+impl Asker {
+    /// `resolvers` empty: those of the system. An answer comes within `timeout` or not at all.
+    pub fn new(resolvers: &[SocketAddr], timeout: Duration) -> Result<Self, AskerError> {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = match resolvers {
+            [] => Resolver::builder(provider).map_err(AskerError)?,
+            _ => {
+                let servers = resolvers.iter().map(|resolver| server(*resolver)).collect();
+                Resolver::builder_with_config(ResolverConfig::from_parts(None, Vec::new(), servers), provider)
+            }
+        };
+        let options = builder.options_mut();
+        // Answers are kept by their address, with bounds of their own.
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.ndots = 0;
+        options.timeout = timeout;
+        options.attempts = 1;
+        options.max_active_requests = usize::MAX;
+        Ok(Self { resolver: builder.build().map_err(AskerError)?, timeout })
+    }
+
+    /// The A records of a name.
+    pub async fn ask(&self, name: &str) -> Answer {
+        let Ok(name) = Name::from_ascii(name) else {
+            return Answer::Failed(Failure::Broken(format!("{name} is no name")));
+        };
+        match tokio::time::timeout(self.timeout, self.resolver.lookup(name.clone(), RecordType::A)).await {
+            Ok(Ok(lookup)) => records_of(&name, lookup.answers()),
+            Ok(Err(error)) => self.without_records(error),
+            Err(_) => Answer::Failed(Failure::Timeout(self.timeout)),
+        }
+    }
+
+    fn without_records(&self, error: NetError) -> Answer {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(found)) => match found.response_code {
+                ResponseCode::NXDomain | ResponseCode::NoError => {
+                    Answer::Nothing { ttl: found.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())) }
+                }
+                code => Answer::Failed(Failure::Code(code.to_string())),
+            },
+            NetError::Dns(DnsError::ResponseCode(code)) => Answer::Failed(Failure::Code(code.to_string())),
+            NetError::Timeout => Answer::Failed(Failure::Timeout(self.timeout)),
+            other => Answer::Failed(Failure::Broken(other.to_string())),
+        }
+    }
+
+    /// What a zone says of a listing, for humans. Nothing where it says nothing.
+    pub async fn text(&self, name: &str) -> Option<String> {
+        const LONGEST: usize = 255;
+        let name = Name::from_ascii(name).ok()?;
+        let asked = tokio::time::timeout(self.timeout, self.resolver.lookup(name, RecordType::TXT)).await;
+        let lookup = asked.ok()?.ok()?;
+        let text = lookup.answers().iter().find_map(|record| match &record.data {
+            RData::TXT(text) => Some(text.to_string()),
+            _ => None,
+        })?;
+        // It is somebody else's text, on its way to a terminal.
+        Some(text.chars().filter(|letter| !letter.is_control()).take(LONGEST).collect())
+    }
+}
+
+fn server(resolver: SocketAddr) -> NameServerConfig {
+    let on_port = |mut connection: ConnectionConfig| {
+        connection.port = resolver.port();
+        connection
+    };
+    let connections = vec![on_port(ConnectionConfig::udp()), on_port(ConnectionConfig::tcp())];
+    NameServerConfig::new(resolver.ip(), true, connections)
+}
+
+/// The records of a name or of what it is an alias of; those of other names are nobody's.
+fn records_of(name: &Name, answers: &[Record]) -> Answer {
+    let mut names = HashSet::from([name.clone()]);
+    let mut last = name.clone();
+    let mut ttl = u32::MAX;
+    for _ in 0..LONGEST_CHAIN {
+        let alias = answers.iter().find_map(|record| match &record.data {
+            RData::CNAME(target) if record.name == last => Some((target.0.clone(), record.ttl)),
+            _ => None,
+        });
+        let Some((target, alias_ttl)) = alias.filter(|(target, _)| names.insert(target.clone())) else { break };
+        ttl = ttl.min(alias_ttl);
+        last = target;
+    }
+    let mut records = Vec::new();
+    for record in answers.iter().filter(|record| record.name == last) {
+        if let RData::A(address) = &record.data {
+            ttl = ttl.min(record.ttl);
+            records.push(address.0);
+        }
+    }
+    match records.is_empty() {
+        true => Answer::Nothing { ttl: None },
+        false => Answer::Records { records, ttl: Duration::from_secs(ttl.into()) },
+    }
+}
