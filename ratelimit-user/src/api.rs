@@ -25,6 +25,8 @@
 //! | `POST /v1/lists/accept?list=L` | | the same |
 //! | `GET /v1/dnsbl` | | [`ReputationView`] |
 //! | `GET /v1/dnsbl/check?address=A` | | [`DnsblCheck`]; asks the zones, within their budgets |
+//! | `POST /v1/dnsbl/pause` | [`PauseRequest`] | [`ReputationView`] |
+//! | `POST /v1/dnsbl/resume` | [`ResumeRequest`] | [`ReputationView`] |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/reload` | | [`Reloaded`] |
 //! | `POST /v1/detach` | | [`Detached`] |
@@ -46,7 +48,9 @@ use crate::config::{Burst, Connections, Duration, EntryKind, Level, Limit, Mode,
 
 pub use list::{BadLine, ListMatch, ListProgress, ListState, ListView, WaitingCopy};
 pub use proof::{Challenges, Pressure, ProofStatus, ProvenView, SourceView, SourcesBy};
-pub use reputation::{DnsblAnswer, DnsblCheck, DnsblView, ListingView, ReputationView, ServiceOutcome};
+pub use reputation::{
+    DnsblAnswer, DnsblCheck, DnsblView, ListingView, Pause, PauseRequest, ReputationView, ResumeRequest, ServiceOutcome,
+};
 
 /// One address. What cannot be read is ignored.
 pub const PEER_HEADER: &str = "x-ratelimit-peer";
@@ -77,6 +81,9 @@ pub struct Status {
     pub memory_bytes: u64,
     pub entries: EntryCounts,
     pub proof: ProofStatus,
+    /// None where no DNSBL is asked, and without a controller.
+    #[serde(default)]
+    pub reputation: Option<ReputationView>,
     /// Counts the configurations put in force since the gate was made.
     pub generation: u64,
     pub warnings: Vec<String>,

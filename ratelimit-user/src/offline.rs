@@ -49,6 +49,7 @@ pub fn status(paths: &Paths) -> anyhow::Result<api::Status> {
             bans: maps.bans().count()?,
             ..api::EntryCounts::default()
         },
+        reputation: None,
         proof,
         generation: set.generation,
         warnings: vec!["no controller runs: the gate judges on by what was last in force".to_owned()],

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Mode, Verdict};
+use crate::config::{Duration, Mode, Verdict};
 
 /// Reputation as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct ReputationView {
     pub handshakes: u64,
     /// Sources that were not asked about because too many were at once.
     pub not_asked: u64,
+    /// Completed handshakes that the kernel could not tell because nobody read them in time.
+    pub not_told: u64,
+    /// Sources that the kernel's map had no room for: nothing follows for them.
+    pub no_room: u64,
 }
 
 /// One zone.
@@ -34,8 +38,10 @@ pub struct DnsblView {
     pub services: Vec<String>,
     /// Why it weighs nothing now; none if it is well.
     pub trouble: Option<String>,
-    /// For how many seconds it has been as it is.
+    /// For how many seconds it has been well or in trouble.
     pub since_s: u64,
+    /// That an administrator has it left alone; none if nobody has.
+    pub paused: Option<Pause>,
     /// Questions, those about test entries included, and answers, since the controller started.
     pub queries: u64,
     pub listed: u64,
@@ -43,14 +49,42 @@ pub struct DnsblView {
     pub failed: u64,
     /// Questions that a remembered answer saved.
     pub from_cache: u64,
-    /// Sources not asked about because the budget was used up.
+    /// Sources that were not asked about at once because the budget did not allow it. Those that come most are asked about
+    /// first when it does.
     pub over_budget: u64,
+    /// Of these, those that still wait.
+    pub waiting: u64,
+    /// Sources that were not asked about because it answers too slowly for how many there are.
+    pub too_busy: u64,
+    /// Sources that were not asked about because too many of their IPv6 network were.
+    pub of_one_network: u64,
     pub spent_today: u64,
     /// None: as many as there are.
     pub per_day: Option<u64>,
     /// Milliseconds from question to answer.
     pub mean_ms: f64,
     pub slowest_ms: f64,
+}
+
+/// A zone that is not asked and weighs nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// RFC 3339, UTC. None: until it is resumed.
+    pub until: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRequest {
+    /// The name of the zone in the configuration.
+    pub dnsbl: String,
+    /// None: until it is resumed.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub for_: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeRequest {
+    pub dnsbl: String,
 }
 
 /// What follows from the listings of a source.

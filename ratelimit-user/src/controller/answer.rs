@@ -51,6 +51,7 @@ impl Controller {
                 bans: self.bans.len() as u64,
             },
             proof: api::ProofStatus { unwatched, ..proof },
+            reputation: Some(self.desk.view()).filter(|view| !view.zones.is_empty()),
             generation: set.generation,
             warnings: self.warnings(),
         })

@@ -59,6 +59,7 @@ fn observing() -> Status {
         memory_bytes: 32 << 20,
         entries: EntryCounts { trust: 2, allow: 0, block: 1, lists: 1_000_003, bans: 1200 },
         proof: ProofStatus::default(),
+        reputation: None,
         generation: 3,
         warnings: Vec::new(),
     }

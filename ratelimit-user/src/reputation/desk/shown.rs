@@ -33,6 +33,8 @@ impl Desk {
             in_force: state.in_force.len() as u64,
             handshakes: state.counts.handshakes,
             not_asked: state.counts.overflow,
+            not_told: 0,
+            no_room: 0,
         }
     }
 
@@ -84,12 +86,16 @@ fn view(zone: &Zone, state: &ZoneState) -> api::DnsblView {
         services: zone.dnsbl.services.clone(),
         trouble: state.health.trouble().map(ToString::to_string),
         since_s: state.health.since().elapsed().as_secs(),
+        paused: None,
         queries: counts.queries,
         listed: counts.listed,
         unlisted: counts.unlisted,
         failed: counts.failed,
         from_cache: counts.from_cache,
         over_budget: counts.over_budget,
+        waiting: 0,
+        too_busy: 0,
+        of_one_network: 0,
         spent_today: state.budget.spent(seconds(SystemTime::now())),
         per_day: state.budget.per_day(),
         mean_ms: mean,
