@@ -26,6 +26,8 @@ pub struct Changes {
     pub connections: Vec<ConnectionsChange>,
     #[serde(default)]
     pub entries: Vec<AddedEntry>,
+    #[serde(default)]
+    pub pauses: Vec<DnsblPause>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,13 @@ pub struct ConnectionsChange {
     pub service: String,
     /// None is `off`.
     pub connections: Option<NonZeroU32>,
+    pub until_s: Option<u64>,
+}
+
+/// A DNSBL that is not asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsblPause {
+    pub dnsbl: String,
     pub until_s: Option<u64>,
 }
 
@@ -128,6 +137,9 @@ impl Changes {
                 service.connections = change.connections;
             }
         }
+        for dnsbl in &mut effective.reputation.dnsbl {
+            dnsbl.is_paused = self.pause_of(&dnsbl.name).is_some();
+        }
         for added in &self.entries {
             let Some(services) = scope_of(&added.services, config) else {
                 continue;
@@ -149,6 +161,7 @@ impl Changes {
         let before = self.clone();
         self.limits.retain(|change| !over(change.until_s));
         self.connections.retain(|change| !over(change.until_s));
+        self.pauses.retain(|pause| !over(pause.until_s));
         let ended: Vec<String> =
             self.modes.iter().filter(|(_, change)| over(change.until_s)).map(|(scope, _)| scope.clone()).collect();
         for scope in ended {
@@ -157,6 +170,24 @@ impl Changes {
             }
         }
         *self != before
+    }
+
+    pub fn pause_of(&self, dnsbl: &str) -> Option<&DnsblPause> {
+        self.pauses.iter().find(|pause| pause.dnsbl == dnsbl)
+    }
+
+    /// Has a DNSBL left alone, for a time or until it is resumed.
+    pub fn pause(&mut self, dnsbl: &str, time: Option<Duration>) {
+        self.resume(dnsbl);
+        let until_s = time.map(|time| seconds(SystemTime::now() + time));
+        self.pauses.push(DnsblPause { dnsbl: dnsbl.to_owned(), until_s });
+    }
+
+    /// False if it was not left alone.
+    pub fn resume(&mut self, dnsbl: &str) -> bool {
+        let before = self.pauses.len();
+        self.pauses.retain(|pause| pause.dnsbl != dnsbl);
+        self.pauses.len() != before
     }
 
     /// Changes the mode of the gate or of a service, for a time or for good.
@@ -210,6 +241,7 @@ fn scope_of(services: &[String], config: &Config) -> Option<Scope> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Dnsbl;
 
     fn config() -> Config {
         Config::default()
@@ -258,6 +290,24 @@ mod tests {
         assert!(changes.expire(SystemTime::now() + Duration::from_secs(61)));
         assert_eq!(of(&changes, "smtp"), NonZeroU32::new(50));
         assert_eq!(of(&changes, "imap"), None, "what has no end stays");
+    }
+
+    #[test]
+    fn a_dnsbl_is_left_alone_for_its_time_or_until_it_is_resumed() {
+        let mut config = config();
+        config.reputation.dnsbl = ["one", "two"].map(|name| Dnsbl::new(name, "bl.example")).to_vec();
+        let paused = |changes: &Changes| {
+            changes.applied_to(&config).reputation.dnsbl.iter().map(|dnsbl| dnsbl.is_paused).collect::<Vec<_>>()
+        };
+        let mut changes = Changes::default();
+        changes.pause("one", None);
+        changes.pause("one", Some(Duration::from_secs(60)));
+        changes.pause("two", None);
+        assert_eq!(paused(&changes), [true, true]);
+        changes.expire(SystemTime::now() + Duration::from_secs(61));
+        assert_eq!(paused(&changes), [false, true]);
+        assert!(changes.resume("two") && !changes.resume("two"));
+        assert_eq!(paused(&changes), [false, false]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ use crate::{
 
 /// How often changes that end by themselves are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// Sources whose connections are ended together.
+const KILLS_AT_ONCE: usize = 10_000;
 /// How often what bans have stopped is written down, and gateways and resolvers are looked at: nobody announces them.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Cells are brought up to date long before their time wraps, at 78 h.
@@ -87,7 +89,9 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     let lists = tokio::spawn(keep(Arc::clone(controller), orders));
     let events = tokio::spawn(listen_to_plane(Arc::clone(controller)));
     let handshakes = tokio::spawn(take_handshakes(Arc::clone(controller)));
-    let zones = tokio::spawn(test_zones(lock(controller).desk()));
+    let desk = lock(controller).desk();
+    let zones = tokio::spawn(keep_desk(desk.clone()));
+    let kills = tokio::spawn(end_connections(Arc::clone(controller)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -139,6 +143,8 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     lists.abort();
     handshakes.abort();
     zones.abort();
+    kills.abort();
+    drop(tokio::task::spawn_blocking(move || desk.settle()).await);
     Ok(end)
 }
 
@@ -218,15 +224,37 @@ async fn take_handshakes(controller: Arc<Mutex<Controller>>) {
     }
 }
 
-/// Tests the zones when it is their turn, and takes out what is over.
-async fn test_zones(desk: Desk) {
+/// Tests the zones when it is their turn, asks about those who waited, and takes out what is over.
+async fn keep_desk(desk: Desk) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        desk.test_zones().await;
-        let desk = desk.clone();
-        drop(tokio::task::spawn_blocking(move || desk.tidy()).await);
+    let tested = async {
+        loop {
+            tick.tick().await;
+            desk.test_zones().await;
+        }
+    };
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let kept = async {
+        loop {
+            tick.tick().await;
+            desk.ask_waiting();
+            let desk = desk.clone();
+            drop(tokio::task::spawn_blocking(move || desk.tidy()).await);
+        }
+    };
+    tokio::join!(tested, kept);
+}
+
+/// Ends connections of listed sources, where that is configured.
+async fn end_connections(controller: Arc<Mutex<Controller>>) {
+    let Some(mut kills) = lock(&controller).take_kills() else { return };
+    // Listing connections costs as much for one source as for many.
+    let mut some = Vec::new();
+    while kills.recv_many(&mut some, KILLS_AT_ONCE).await > 0 {
+        let (controller, kills) = (Arc::clone(&controller), std::mem::take(&mut some));
+        drop(tokio::task::spawn_blocking(move || lock(&controller).end_connections(&kills)).await);
     }
 }
 

@@ -78,8 +78,10 @@ pub async fn serve(listener: UnixListener, shared: Shared) -> io::Result<()> {
         .route("/v1/entries/{kind}", get(entries).post(add_entry).delete(remove_entry))
         .route("/v1/bans", get(bans).post(ban).delete(unban))
         .route("/v1/sources", get(sources))
-        .route("/v1/dnsbl", get(async |shared| ask(shared, |controller| Ok(controller.desk().view())).await))
+        .route("/v1/dnsbl", get(async |shared| ask(shared, |controller| controller.reputation_view()).await))
         .route("/v1/dnsbl/check", get(check_dnsbl))
+        .route("/v1/dnsbl/pause", post(pause_dnsbl))
+        .route("/v1/dnsbl/resume", post(resume_dnsbl))
         .route("/v1/lists", get(async |shared| ask(shared, |controller| controller.list_views()).await))
         .route("/v1/lists/test", get(test_lists))
         .route("/v1/lists/refresh", post(async |shared, query| order_lists(shared, query, JobKind::Ask).await))
@@ -280,6 +282,14 @@ async fn test_lists(shared: State<Shared>, Query(query): Query<TestQuery>) -> Re
 async fn check_dnsbl(State(shared): State<Shared>, Query(query): Query<TestQuery>) -> Response {
     let desk = lock(&shared.controller).desk();
     Json(desk.check(query.address).await).into_response()
+}
+
+async fn pause_dnsbl(shared: State<Shared>, request: Result<Json<api::PauseRequest>, JsonRejection>) -> Response {
+    ask(shared, move |controller| controller.pause_dnsbl(&body(request)?)).await
+}
+
+async fn resume_dnsbl(shared: State<Shared>, request: Result<Json<api::ResumeRequest>, JsonRejection>) -> Response {
+    ask(shared, move |controller| controller.resume_dnsbl(&body(request)?)).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -250,6 +250,15 @@ impl Book {
         all.find(|protection| protection.until_s > now_s && protection.network.overlaps(network))
     }
 
+    /// What automatic bans are kept off, and for how long still.
+    pub fn protections(&self, at: SystemTime) -> Vec<(Network, Duration)> {
+        let now_s = seconds(at);
+        let rest = |(network, until_s): (&Network, &u64)| {
+            Some((*network, Duration::from_secs(until_s.checked_sub(now_s).filter(|rest_s| *rest_s > 0)?)))
+        };
+        self.protections.iter().filter_map(rest).collect()
+    }
+
     /// Strikes out protections that have run out.
     pub fn forget_protections(&mut self, at: SystemTime) -> Result<(), StoreError> {
         let now_s = seconds(at);

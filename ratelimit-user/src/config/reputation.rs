@@ -82,6 +82,9 @@ pub struct Dnsbl {
     pub force_ban: bool,
     /// Answers that mean whoever asks is refused. Comes from what is known of the zone.
     pub errors: Vec<Pattern>,
+    /// It is not asked and weighs nothing. By command alone.
+    #[serde(skip)]
+    pub is_paused: bool,
 }
 
 /// What a zone must list and what it must not, to be believed (RFC 5782 section 5). Without any there are no tests.
@@ -212,6 +215,7 @@ impl Dnsbl {
             never_ban: facts.map_or_else(Vec::new, |facts| patterns(facts.never_ban)),
             force_ban: false,
             errors: facts.map_or_else(Vec::new, |facts| patterns(facts.errors)),
+            is_paused: false,
         }
     }
 

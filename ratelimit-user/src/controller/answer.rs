@@ -51,7 +51,7 @@ impl Controller {
                 bans: self.bans.len() as u64,
             },
             proof: api::ProofStatus { unwatched, ..proof },
-            reputation: Some(self.desk.view()).filter(|view| !view.zones.is_empty()),
+            reputation: Some(self.reputation_view()?).filter(|view| !view.zones.is_empty()),
             generation: set.generation,
             warnings: self.warnings(),
         })
@@ -72,6 +72,7 @@ impl Controller {
         let mut warnings = self.file_warnings();
         warnings.extend(ephemeral_ports_warning(&self.effective));
         warnings.extend(self.list_warnings());
+        warnings.extend(self.reputation_warnings());
         warnings
     }
 

@@ -17,7 +17,7 @@ use ratelimit_common::{
 use super::{Controller, Rejection, answer::rfc3339, proof::Killed};
 use crate::{
     api,
-    bans::{BanError, Book, Ground, Id, Record, check_length, key_of},
+    bans::{BanError, Book, By, Ground, Id, Record, check_length, key_of},
     changes::seconds,
     config::{Entry, EntryKind, Network, fold_address},
     guard::NeverBlock,
@@ -117,6 +117,10 @@ impl Controller {
             self.bans.protect(network, time.as_std()).map_err(anyhow::Error::from)?;
         }
         tracing::info!(bans = ended.len(), "unbanned by command");
+        let mut ended: Vec<api::BanView> = ended.iter().map(view).collect();
+        if request.by.is_none_or(|by| by == By::Dnsbl) {
+            ended.extend(self.desk.pardon(request.network, request.protect.map(|time| time.as_std())));
+        }
         let still_refused = match request.network {
             Some(network) => {
                 let explained = self.explain(network.address(), None)?.services;
@@ -124,12 +128,13 @@ impl Controller {
             }
             None => Vec::new(),
         };
-        Ok(api::Unbanned { ended: ended.iter().map(view).collect(), still_refused })
+        Ok(api::Unbanned { ended, still_refused })
     }
 
     /// What they stopped is as [`note_ban_hits`] left it.
     pub fn ban_views(&self) -> Vec<api::BanView> {
-        self.bans.all().filter(|record| record.is_in_force()).map(view).collect()
+        let in_book = self.bans.all().filter(|record| record.is_in_force()).map(view);
+        in_book.chain(self.desk.bans()).collect()
     }
 
     /// Strikes out bans that have run out; in the kernel they are over already. Where other bans of the same network go on,

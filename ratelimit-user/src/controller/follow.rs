@@ -3,7 +3,12 @@
 use std::{net::IpAddr, time::SystemTime};
 
 use super::{Controller, Rejection};
-use crate::{config::Config, guard::NeverBlock, interface::Interface, machine::Machine};
+use crate::{
+    config::{Config, Network, fold_address},
+    guard::NeverBlock,
+    interface::Interface,
+    machine::Machine,
+};
 
 impl Controller {
     /// Follows the machine's addresses, gateways and resolvers, peers that are no longer remembered, and interfaces that went
@@ -54,6 +59,13 @@ impl Controller {
 
     /// The same by a configuration that is not in force yet.
     pub(super) fn never_block_by(&self, config: &Config, machine: &Machine) -> NeverBlock {
-        NeverBlock::of(machine, &self.bans.peers(SystemTime::now()), &config.never_block)
+        never_block(config, machine, &self.bans.peers(SystemTime::now()))
     }
+}
+
+/// What is never blocked by a configuration: also whom DNSBLs are asked through.
+pub(super) fn never_block(config: &Config, machine: &Machine, peers: &[IpAddr]) -> NeverBlock {
+    let resolvers = config.reputation.resolvers.iter().map(|resolver| Network::host(fold_address(resolver.ip())));
+    let configured: Vec<Network> = config.never_block.iter().copied().chain(resolvers).collect();
+    NeverBlock::of(machine, peers, &configured)
 }

@@ -10,6 +10,7 @@ mod hits;
 mod limits;
 mod lists;
 mod proof;
+mod reputation;
 mod start;
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 };
 
 use ratelimit_common::{Moment, Set};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     api,
@@ -34,7 +35,7 @@ use crate::{
     lists::{Layers, Roster, Weights},
     machine::Machine,
     plane::{ListHits, Pins, Plan, Plane, PlaneError, ProgramLog, clock_tick, take_down},
-    reputation::{Desk, Policy},
+    reputation::{Desk, Kill, Policy},
 };
 
 pub use bans::note_ban_hits;
@@ -81,6 +82,8 @@ pub struct Controller {
     set: SharedSet,
     events: Events,
     desk: Desk,
+    /// Until whoever ends connections takes it.
+    kills: Option<mpsc::Receiver<Kill>>,
     bans: Book,
     /// When the kernel was last told what turns by itself.
     bans_told: Moment,
@@ -105,6 +108,11 @@ impl Controller {
     /// Where sources are looked up in DNSBLs.
     pub fn desk(&self) -> Desk {
         self.desk.clone()
+    }
+
+    /// Sources whose connections are to end. There is one who listens.
+    pub fn take_kills(&mut self) -> Option<mpsc::Receiver<Kill>> {
+        self.kills.take()
     }
 
     pub fn shared_set(&self) -> SharedSet {
@@ -258,12 +266,7 @@ impl Controller {
             && layout.lines == self.plane.maps().lines()
             && interfaces == self.interfaces
             && effective.proof.sources == self.effective.proof.sources;
-        let policy =
-            Policy::of(&effective, &layout, &never_block).map_err(|error| Rejection::Invalid(error.to_string()))?;
-        let same_policy = same_plane
-            && effective.reputation == self.effective.reputation
-            && layout.places == self.layout.places
-            && never_block == self.never_block;
+        let policy = Policy::of(&effective, &layout, &never_block, Some(&self.desk.policy()));
         let weights = self.roster.weights(&effective, seconds(SystemTime::now()));
         let known = same_plane.then_some(&self.layers);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, known)
@@ -287,9 +290,9 @@ impl Controller {
                 return Err(anyhow::Error::from(error).into());
             }
         }
-        if !same_policy {
-            let gate = self.plane.open_listed().map_err(anyhow::Error::from)?;
-            self.desk.follow(policy, gate).map_err(anyhow::Error::from)?;
+        self.desk.follow(policy);
+        if !same_plane {
+            self.desk.move_to(self.plane.open_listed().map_err(anyhow::Error::from)?);
         }
         let set = self.plane.maps().active_set().map_err(anyhow::Error::from)?;
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(set);

@@ -189,12 +189,22 @@ impl Controller {
     /// Ends open connections of a network to services, all if none is named, except those of sources that are allowed there.
     /// What was ended before something fails stays ended.
     pub(super) fn kill(&self, network: Network, services: &[String]) -> Killed {
+        self.kill_of(|source| network.contains_address(source), services)
+    }
+
+    /// The same of every source that is concerned.
+    pub(super) fn kill_of(&self, is_concerned: impl Fn(IpAddr) -> bool + Sync, services: &[String]) -> Killed {
         let ended = AtomicU64::new(0);
-        let failed = self.try_kill(network, services, &ended).err();
+        let failed = self.try_kill(is_concerned, services, &ended).err();
         Killed { ended: ended.into_inner(), failed: failed.map(|error| format!("{error:#}")) }
     }
 
-    fn try_kill(&self, network: Network, services: &[String], ended: &AtomicU64) -> anyhow::Result<()> {
+    fn try_kill(
+        &self,
+        is_concerned: impl Fn(IpAddr) -> bool + Sync,
+        services: &[String],
+        ended: &AtomicU64,
+    ) -> anyhow::Result<()> {
         let concerned = self.effective.services.iter();
         let concerned = concerned.filter(|service| services.is_empty() || services.contains(&service.name));
         let ports: Vec<u16> = concerned.flat_map(|service| service.listens_at()).copied().collect();
@@ -205,8 +215,8 @@ impl Controller {
             Ok(maps.entry(maps.class(Address::from(connection.remote.ip()))?)?.allows(id))
         };
         let end = || -> Result<(), KillError> {
-            let of_network = |connection: &&Connection| network.contains_address(connection.remote.ip());
-            for connection in sock_diag::connections(&ports, None)?.iter().filter(of_network) {
+            let is_concerned = |connection: &&Connection| is_concerned(connection.remote.ip());
+            for connection in sock_diag::connections(&ports, None)?.iter().filter(is_concerned) {
                 if !is_allowed(connection)? && sock_diag::destroy(connection)? {
                     ended.fetch_add(1, Ordering::Relaxed);
                 }

@@ -15,6 +15,7 @@ use super::{
     Controller, PathOverrides,
     bans::{in_kernel, spare},
     checked, find_interfaces,
+    follow::never_block,
     hits::Hits,
     proof::{NEVER, keep_proven},
 };
@@ -24,7 +25,6 @@ use crate::{
     compile::compile,
     config::{Config, ConfigErrors, DEFAULT_PATH, Interfaces, Loaded, Mode},
     events::Events,
-    guard::NeverBlock,
     layout::Layout,
     lists::Roster,
     machine::Machine,
@@ -86,13 +86,12 @@ impl Controller {
         if let Some(Err(error)) = ssh::peer().map(|peer| book.note_peer(peer, SystemTime::now())) {
             tracing::warn!("where this SSH connection comes from is forgotten at the next start: {error}");
         }
-        let never_block = NeverBlock::of(&machine, &book.peers(SystemTime::now()), &effective.never_block);
+        let never_block = never_block(&effective, &machine, &book.peers(SystemTime::now()));
         spare(&mut book, &never_block)?;
         let now_s = seconds(SystemTime::now());
         let roster = Roster::open(&effective, &paths.state, now_s)?;
         let weights = roster.weights(&effective, now_s);
         let (compiled, layers) = compile(&effective, &layout, &machine, &never_block, &weights, None)?;
-        let policy = Policy::of(&effective, &layout, &never_block)?;
         let told = now();
         let bans = in_kernel(&book, &layout);
         // The maps are made anew then, and what an earlier controller has not written down would be lost with them.
@@ -113,7 +112,11 @@ impl Controller {
             },
         )?;
         let events = Events::default();
-        let desk = Desk::open(policy, plane.open_listed()?, events.clone())?;
+        let policy = Policy::of(&effective, &layout, &never_block, None);
+        let (desk, kills) = Desk::open(policy, plane.open_listed()?, events.clone(), &paths.state);
+        for (network, time) in book.protections(SystemTime::now()) {
+            desk.pardon(Some(network), Some(time));
+        }
         let mut hits = Hits::open(&paths.state);
         hits.begin(plane.hits_before(), &effective);
         let set = Arc::from(plane.maps().active_set()?);
@@ -135,6 +138,7 @@ impl Controller {
             set: Arc::new(RwLock::new(set)),
             events,
             desk,
+            kills: Some(kills),
             bans: book,
             bans_told: told,
             older: 0,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
 
@@ -14,6 +14,8 @@ pub type AnswerKey = (u16, IpAddr);
 /// An answer that is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
+    /// As they came, to be read again when the configuration says otherwise what they mean.
+    pub records: Vec<Ipv4Addr>,
     pub reading: Reading,
     pub until: Instant,
 }
@@ -31,6 +33,10 @@ pub struct Answers {
 impl Answers {
     pub fn new(most: usize) -> Self {
         Self { most, ..Self::default() }
+    }
+
+    pub const fn most(&self) -> usize {
+        self.most
     }
 
     pub fn get(&self, key: &AnswerKey, at: Instant) -> Option<&Kept> {
@@ -67,6 +73,10 @@ impl Answers {
         }
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&AnswerKey, &Kept)> {
+        self.all.iter()
+    }
+
     /// Forgets everything that a zone said.
     pub fn forget_zone(&mut self, zone: u16) {
         let of_zone: Vec<AnswerKey> = self.all.keys().filter(|(of, _)| *of == zone).copied().collect();
@@ -99,7 +109,7 @@ mod tests {
     fn kept(is_listed: bool, start: Instant, seconds: u64) -> Kept {
         let listed = Listed { weight: 3, weight_for_ban: 3, codes: Vec::new() };
         let reading = if is_listed { Reading::Listed(listed) } else { Reading::Unlisted };
-        Kept { reading, until: start + Duration::from_secs(seconds) }
+        Kept { records: Vec::new(), reading, until: start + Duration::from_secs(seconds) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     net::{Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use hickory_resolver::{
@@ -16,6 +16,8 @@ use hickory_resolver::{
     },
 };
 
+/// Where hickory-resolver finds the system's resolvers.
+const SYSTEM: &str = "/etc/resolv.conf";
 /// Links of aliases that are followed in one answer.
 const LONGEST_CHAIN: usize = 8;
 
@@ -24,6 +26,8 @@ const LONGEST_CHAIN: usize = 8;
 pub struct Asker {
     resolver: TokioResolver,
     timeout: Duration,
+    /// When the list of the system's resolvers was changed that is in use; none if the configuration names them.
+    of_system: Option<Option<SystemTime>>,
 }
 
 /// What came back.
@@ -60,6 +64,7 @@ impl Asker {
     /// `resolvers` empty: those of the system. An answer comes within `timeout` or not at all.
     pub fn new(resolvers: &[SocketAddr], timeout: Duration) -> Result<Self, AskerError> {
         let provider = TokioRuntimeProvider::default();
+        let of_system = resolvers.is_empty().then(changed_at);
         let mut builder = match resolvers {
             [] => Resolver::builder(provider).map_err(AskerError)?,
             _ => {
@@ -75,19 +80,29 @@ impl Asker {
         options.timeout = timeout;
         options.attempts = 1;
         options.max_active_requests = usize::MAX;
-        Ok(Self { resolver: builder.build().map_err(AskerError)?, timeout })
+        Ok(Self { resolver: builder.build().map_err(AskerError)?, timeout, of_system })
     }
 
     /// The A records of a name.
     pub async fn ask(&self, name: &str) -> Answer {
+        self.ask_by(name, Instant::now() + self.timeout).await
+    }
+
+    /// The same until a moment.
+    pub async fn ask_by(&self, name: &str, deadline: Instant) -> Answer {
         let Ok(name) = Name::from_ascii(name) else {
-            return Answer::Failed(Failure::Broken(format!("{name} is no name")));
+            return Answer::Failed(Failure::Broken("the name to ask for is none".to_owned()));
         };
-        match tokio::time::timeout(self.timeout, self.resolver.lookup(name.clone(), RecordType::A)).await {
+        match tokio::time::timeout_at(deadline.into(), self.resolver.lookup(name.clone(), RecordType::A)).await {
             Ok(Ok(lookup)) => records_of(&name, lookup.answers()),
             Ok(Err(error)) => self.without_records(error),
             Err(_) => Answer::Failed(Failure::Timeout(self.timeout)),
         }
+    }
+
+    /// Whether the system has other resolvers by now.
+    pub fn is_outdated(&self) -> bool {
+        self.of_system.is_some_and(|changed| changed != changed_at())
     }
 
     fn without_records(&self, error: NetError) -> Answer {
@@ -117,6 +132,11 @@ impl Asker {
         // It is somebody else's text, on its way to a terminal.
         Some(text.chars().filter(|letter| !letter.is_control()).take(LONGEST).collect())
     }
+}
+
+/// When the system's list of resolvers was changed.
+fn changed_at() -> Option<SystemTime> {
+    std::fs::metadata(SYSTEM).and_then(|file| file.modified()).ok()
 }
 
 fn server(resolver: SocketAddr) -> NameServerConfig {

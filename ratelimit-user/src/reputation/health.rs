@@ -28,6 +28,9 @@ pub const IN_TROUBLE: Duration = Duration::from_secs(10);
 pub enum Trouble {
     #[error("its test entries have not answered yet")]
     Untested,
+    /// Where to ask, or under which key, is not known.
+    #[error("{0}")]
+    CannotAsk(String),
     #[error("{0}")]
     NoAnswer(Failure),
     #[error("{0}")]
@@ -44,7 +47,7 @@ impl Trouble {
     /// Whether what the zone said before is not believed any more either. A zone that cannot be reached was right before.
     pub const fn is_distrust(&self) -> bool {
         match self {
-            Self::Untested | Self::NoAnswer(_) | Self::Faulty(Fault::Refused(_)) => false,
+            Self::Untested | Self::CannotAsk(_) | Self::NoAnswer(_) | Self::Faulty(Fault::Refused(_)) => false,
             Self::Faulty(Fault::Outside(_) | Fault::TooMany(_))
             | Self::Empty(_)
             | Self::ListsEverything(_)
@@ -131,7 +134,7 @@ impl Health {
         let rest = match &self.trouble {
             None => return false,
             Some(Trouble::Jump { .. }) => AFTER_JUMP,
-            Some(Trouble::Untested) => Duration::ZERO,
+            Some(Trouble::Untested | Trouble::CannotAsk(_)) => Duration::ZERO,
             Some(_) if self.has_tests => Duration::ZERO,
             Some(_) => UNTESTED,
         };

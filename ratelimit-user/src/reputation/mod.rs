@@ -7,14 +7,19 @@
 pub mod answers;
 pub mod ask;
 pub mod budget;
+pub mod crowds;
 pub mod desk;
 pub mod health;
+pub mod in_force;
 pub mod name;
 pub mod policy;
 pub mod score;
+pub mod store;
+pub mod waiting;
+pub mod zone;
 
-pub use desk::Desk;
-pub use policy::{Policy, PolicyError};
+pub use desk::{Desk, Kill};
+pub use policy::Policy;
 
 use std::{convert::Infallible, io};
 

@@ -8,15 +8,18 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{Answer, Asker, Desk, ZoneState, code_text, query_name};
+use super::{Desk, State, acting::code_text};
 use crate::{
     api,
     changes::seconds,
     config::{Reading, fold_address},
     reputation::{
         Policy,
+        ask::{Answer, Asker},
+        name::query_name,
         policy::Zone,
         score::{Opinion, judge, score},
+        zone::ZoneState,
     },
 };
 
@@ -32,17 +35,18 @@ impl Desk {
             answers_most: reputation.sources.into(),
             in_force: state.in_force.len() as u64,
             handshakes: state.counts.handshakes,
-            not_asked: state.counts.overflow,
+            not_asked: state.counts.not_asked,
             not_told: 0,
-            no_room: 0,
+            no_room: state.counts.no_room,
         }
     }
 
     /// What is in force of a source for a service.
     pub fn explain(&self, source: IpAddr, service: &str) -> Option<api::ListingView> {
         let state = self.lock();
-        let (_, id) = state.policy.services.iter().find(|(name, _)| name == service)?;
-        let judgement = state.in_force.get(&(fold_address(source), *id))?;
+        let id = state.policy.services.iter().find(|one| one.name == service)?.id;
+        let held = state.in_force.get(&(fold_address(source), id))?;
+        let judgement = Some(&held.judgement).filter(|judgement| judgement.until > Instant::now())?;
         Some(api::ListingView {
             score: judgement.score,
             threshold: state.policy.reputation.threshold_of(service),
@@ -55,25 +59,100 @@ impl Desk {
     /// Asks every zone about an address, whoever it is. Nothing follows from it.
     pub async fn check(&self, address: IpAddr) -> api::DnsblCheck {
         let address = fold_address(address);
-        let (policy, asker, allowed) = {
-            let mut state = self.lock();
-            let now_s = seconds(SystemTime::now());
-            let allowed: Vec<bool> = state.zones.iter_mut().map(|zone| zone.budget.take(now_s)).collect();
-            (Arc::clone(&state.policy), state.asker.clone(), allowed)
-        };
-        let Some(asker) = asker else {
-            return api::DnsblCheck { address, zones: Vec::new(), services: Vec::new() };
-        };
-        let asked = policy.zones.iter().zip(allowed).map(|(zone, allowed)| check(&asker, zone, address, allowed));
-        let answers: Vec<(api::DnsblAnswer, Option<Reading>)> = join_all(asked).await;
-        let troubled: Vec<bool> = self.lock().zones.iter().map(|zone| zone.health.trouble().is_some()).collect();
-        let readings = answers.iter().map(|(_, reading)| reading.as_ref());
-        let believed: Vec<Option<&Reading>> =
-            readings.zip(troubled).map(|(found, bad)| found.filter(|_| !bad)).collect();
-        let services = policy.services.iter().filter_map(|(name, _)| outcome(&policy, name, &believed));
+        let policy = self.policy();
+        let checks = policy.zones.iter().zip(0u16..).map(|(zone, index)| self.check_zone(zone, index, address));
+        let answers: Vec<(api::DnsblAnswer, Option<Reading>)> = join_all(checks).await;
+        let believed = self.lock().believed(&answers);
+        let services = policy.services.iter().filter_map(|service| outcome(&policy, &service.name, &believed));
         let services = services.collect();
         api::DnsblCheck { address, zones: answers.into_iter().map(|(answer, _)| answer).collect(), services }
     }
+
+    /// The text is one more question.
+    async fn check_zone(&self, zone: &Zone, index: u16, address: IpAddr) -> (api::DnsblAnswer, Option<Reading>) {
+        let mut shown = unanswered(zone);
+        let may = self.lock().may_check(zone, index, address);
+        let (asker, name) = match may {
+            Ok(may) => may,
+            Err(problem) => {
+                shown.problem = Some(problem);
+                return (shown, None);
+            }
+        };
+        let begun = Instant::now();
+        let answer = asker.ask(&name).await;
+        shown.took_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        let reading = read(zone, answer, &mut shown);
+        if matches!(reading, Some(Reading::Listed(_))) && self.take_one(index) {
+            shown.text = asker.text(&name).await;
+        }
+        (shown, reading)
+    }
+
+    fn take_one(&self, index: u16) -> bool {
+        self.lock().take(index, 1, seconds(SystemTime::now()))
+    }
+}
+
+impl State {
+    /// Whom to ask for which name, or why not.
+    fn may_check(&mut self, zone: &Zone, index: u16, address: IpAddr) -> Result<(Arc<Asker>, String), String> {
+        if zone.dnsbl.is_paused {
+            return Err("not asked: it is paused".to_owned());
+        }
+        let asker = self.asker.as_ref().map(Arc::clone).map_err(ToString::to_string)?;
+        let name = query_name(address, zone.asked().map_err(ToString::to_string)?);
+        match self.take(index, 1, seconds(SystemTime::now())) {
+            true => Ok((asker, name)),
+            false => Err("not asked: the budget is used up".to_owned()),
+        }
+    }
+
+    /// What zones that are not well say counts nothing.
+    fn believed(&self, answers: &[(api::DnsblAnswer, Option<Reading>)]) -> Vec<Option<Reading>> {
+        let is_well = |index: usize| self.zones.get(index).is_some_and(|zone| zone.health.trouble().is_none());
+        let all = answers.iter().enumerate();
+        all.map(|(index, (_, reading))| reading.clone().filter(|_| is_well(index))).collect()
+    }
+}
+
+fn unanswered(zone: &Zone) -> api::DnsblAnswer {
+    api::DnsblAnswer {
+        name: zone.dnsbl.name.clone(),
+        listed: None,
+        codes: Vec::new(),
+        text: None,
+        weight: 0,
+        ttl_s: None,
+        took_ms: 0.0,
+        problem: None,
+    }
+}
+
+/// What an answer says of its source, if it can be believed.
+fn read(zone: &Zone, answer: Answer, shown: &mut api::DnsblAnswer) -> Option<Reading> {
+    let (reading, ttl) = match answer {
+        Answer::Records { records, ttl } => (zone.dnsbl.read(&records), Some(ttl)),
+        Answer::Nothing { ttl } => (Reading::Unlisted, ttl),
+        Answer::Failed(failure) => {
+            shown.problem = Some(failure.to_string());
+            return None;
+        }
+    };
+    shown.ttl_s = ttl.as_ref().map(Duration::as_secs);
+    match &reading {
+        Reading::Unlisted => shown.listed = Some(false),
+        Reading::Listed(listed) => {
+            shown.listed = Some(true);
+            shown.weight = listed.weight;
+            shown.codes = listed.codes.iter().map(|code| code_text(&zone.dnsbl, *code)).collect();
+        }
+        Reading::Faulty(fault) => {
+            shown.problem = Some(fault.to_string());
+            return None;
+        }
+    }
+    Some(reading)
 }
 
 fn view(zone: &Zone, state: &ZoneState) -> api::DnsblView {
@@ -93,9 +172,9 @@ fn view(zone: &Zone, state: &ZoneState) -> api::DnsblView {
         failed: counts.failed,
         from_cache: counts.from_cache,
         over_budget: counts.over_budget,
-        waiting: 0,
-        too_busy: 0,
-        of_one_network: 0,
+        waiting: state.waiting.len() as u64,
+        too_busy: counts.too_busy,
+        of_one_network: counts.of_one_network,
         spent_today: state.budget.spent(seconds(SystemTime::now())),
         per_day: state.budget.per_day(),
         mean_ms: mean,
@@ -103,52 +182,8 @@ fn view(zone: &Zone, state: &ZoneState) -> api::DnsblView {
     }
 }
 
-async fn check(asker: &Asker, zone: &Zone, address: IpAddr, allowed: bool) -> (api::DnsblAnswer, Option<Reading>) {
-    let mut shown = api::DnsblAnswer {
-        name: zone.dnsbl.name.clone(),
-        listed: None,
-        codes: Vec::new(),
-        text: None,
-        weight: 0,
-        ttl_s: None,
-        took_ms: 0.0,
-        problem: None,
-    };
-    if !allowed {
-        shown.problem = Some("not asked: the budget of the day is used up".to_owned());
-        return (shown, None);
-    }
-    let name = query_name(address, zone.asked());
-    let begun = Instant::now();
-    let answer = asker.ask(&name).await;
-    shown.took_ms = begun.elapsed().as_secs_f64() * 1000.0;
-    let (reading, ttl) = match answer {
-        Answer::Records { records, ttl } => (zone.dnsbl.read(&records), Some(ttl)),
-        Answer::Nothing { ttl } => (Reading::Unlisted, ttl),
-        Answer::Failed(failure) => {
-            shown.problem = Some(failure.to_string());
-            return (shown, None);
-        }
-    };
-    shown.ttl_s = ttl.as_ref().map(Duration::as_secs);
-    match &reading {
-        Reading::Unlisted => shown.listed = Some(false),
-        Reading::Listed(listed) => {
-            shown.listed = Some(true);
-            shown.weight = listed.weight;
-            shown.codes = listed.codes.iter().map(|code| code_text(&zone.dnsbl, *code)).collect();
-            shown.text = asker.text(&name).await;
-        }
-        Reading::Faulty(fault) => {
-            shown.problem = Some(fault.to_string());
-            return (shown, None);
-        }
-    }
-    (shown, Some(reading))
-}
-
 /// What would happen at a service; nothing where no zone is asked for it.
-fn outcome(policy: &Policy, service: &str, readings: &[Option<&Reading>]) -> Option<api::ServiceOutcome> {
+fn outcome(policy: &Policy, service: &str, readings: &[Option<Reading>]) -> Option<api::ServiceOutcome> {
     policy.zones_of(service).next()?;
     let until = Instant::now() + policy.reputation.ttl_max.as_std();
     let opinions = policy.zones_of(service).filter_map(|(zone, _)| match readings.get(usize::from(zone))? {

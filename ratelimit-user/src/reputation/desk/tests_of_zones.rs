@@ -6,64 +6,109 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{Answer, Asker, Desk, State, query_name};
+use super::{Desk, State, asker};
 use crate::{
     changes::seconds,
-    reputation::{health::Trouble, policy::Zone},
+    reputation::{
+        ask::{Answer, Asker},
+        health::Trouble,
+        name::query_name,
+        policy::Zone,
+    },
 };
+
+/// A zone that is tested, or why it cannot be.
+type Due = (u16, Zone, Result<Arc<Asker>, Trouble>);
 
 impl Desk {
     /// Tests the zones whose turn it is.
     pub async fn test_zones(&self) {
-        let (due, asker) = {
+        let (due, generation) = {
             let mut state = self.lock();
-            let Some(asker) = state.asker.clone() else { return };
-            (state.due_for_test(), asker)
+            state.look_around();
+            (state.due_for_test(), state.generation)
         };
-        let tests = due.into_iter().map(|(index, zone)| {
-            let asker = Arc::clone(&asker);
-            async move { (index, zone.dnsbl.name.clone(), test(&asker, &zone).await) }
+        let tests = due.into_iter().map(|(index, zone, asker)| async move {
+            let found = match asker {
+                Ok(asker) => test(&asker, &zone).await,
+                Err(trouble) => Err(trouble),
+            };
+            (index, found)
         });
-        for (index, name, found) in futures_util::future::join_all(tests).await {
-            self.lock().note_tests(index, &name, found);
+        let found = futures_util::future::join_all(tests).await;
+        let mut state = self.lock();
+        if state.generation == generation {
+            found.into_iter().for_each(|(index, found)| state.note_tests(index, found));
         }
     }
 }
 
 impl State {
+    /// Keys and resolvers may be there by now, or be others.
+    fn look_around(&mut self) {
+        if self.policy.zones.iter().any(|zone| zone.asked().is_err()) {
+            Arc::make_mut(&mut self.policy).read_keys_again();
+        }
+        let is_outdated = self.asker.as_ref().map_or(true, |asker| asker.is_outdated());
+        if is_outdated && !self.policy.zones.is_empty() {
+            match (asker(&self.policy), &self.asker) {
+                // Half a file is no reason to ask nobody.
+                (Err(_), Ok(_)) => {}
+                (asker, _) => self.asker = asker,
+            }
+        }
+    }
+
     /// Each takes its questions from the budget; without any left nothing is found out.
-    fn due_for_test(&mut self) -> Vec<(u16, Zone)> {
+    fn due_for_test(&mut self) -> Vec<Due> {
+        let policy = Arc::clone(&self.policy);
         let (at, now_s) = (Instant::now(), seconds(SystemTime::now()));
-        let every = self.policy.reputation.test_every.as_std();
+        let every = policy.reputation.test_every.as_std();
         let mut due = Vec::new();
-        for (index, (zone, state)) in self.policy.zones.iter().zip(&mut self.zones).enumerate() {
-            let is_due = state.tested.is_none_or(|tested| state.health.next_test(tested, every) <= at);
+        for (zone, index) in policy.zones.iter().zip(0u16..).filter(|(zone, _)| !zone.dnsbl.is_paused) {
+            let Some(state) = self.zones.get(usize::from(index)) else { continue };
+            if state.tested.is_some_and(|tested| state.health.next_test(tested, every) > at) {
+                continue;
+            }
+            let asker = match (&self.asker, zone.asked()) {
+                (Ok(asker), Ok(_)) => Ok(Arc::clone(asker)),
+                (Err(error), _) => Err(Trouble::CannotAsk(error.to_string())),
+                (_, Err(error)) => Err(Trouble::CannotAsk(error.to_string())),
+            };
             let tests = &zone.dnsbl.tests;
             let questions = tests.listed.len() + tests.unlisted.len();
-            if is_due && (0..questions).all(|_| state.budget.take(now_s)) {
-                state.tested = Some(at);
-                state.counts.queries += questions as u64;
-                due.push((index as u16, zone.clone()));
+            if asker.is_ok() && !self.take(index, questions as u64, now_s) {
+                continue;
             }
+            if let Some(state) = self.zones.get_mut(usize::from(index)) {
+                state.tested = Some(at);
+            }
+            due.push((index, zone.clone(), asker));
         }
         due
     }
 
-    fn note_tests(&mut self, index: u16, name: &str, found: Result<(), Trouble>) {
-        let is_same = self.policy.zones.get(usize::from(index)).is_some_and(|zone| zone.dnsbl.name == name);
-        let Some(state) = self.zones.get_mut(usize::from(index)).filter(|_| is_same) else { return };
+    fn note_tests(&mut self, index: u16, found: Result<(), Trouble>) {
+        let Some(state) = self.zones.get_mut(usize::from(index)) else { return };
         let before = state.health.trouble().cloned();
-        let was_distrusted = state.is_distrusted();
         state.health.note_tests(found, Instant::now());
-        let (trouble, is_distrusted) = (state.health.trouble().cloned(), state.is_distrusted());
-        match (&before, &trouble) {
-            (Some(_), None) => tracing::info!(zone = name, "the zone answers as it should"),
-            (_, Some(trouble)) if before.as_ref() != Some(trouble) => {
-                tracing::warn!(zone = name, "the zone weighs nothing until it is well again: {trouble}");
-            }
-            (_, _) => {}
+        self.follow_health(index, before.as_ref());
+    }
+
+    /// After something was found out about a zone: tells it, and acts on it.
+    pub(super) fn follow_health(&mut self, index: u16, before: Option<&Trouble>) {
+        let policy = Arc::clone(&self.policy);
+        let (Some(zone), Some(state)) = (policy.zone(index), self.zones.get(usize::from(index))) else { return };
+        let trouble = state.health.trouble();
+        if trouble == before {
+            return;
         }
-        if is_distrusted && !was_distrusted {
+        let name = &zone.dnsbl.name;
+        match trouble {
+            None => tracing::info!(dnsbl = name, "the zone answers as it should"),
+            Some(trouble) => tracing::warn!(dnsbl = name, "the zone weighs nothing until it is well again: {trouble}"),
+        }
+        if trouble.is_some_and(Trouble::is_distrust) && !before.is_some_and(Trouble::is_distrust) {
             self.distrust(index);
         }
     }
@@ -86,7 +131,8 @@ async fn test(asker: &Asker, zone: &Zone) -> Result<(), Trouble> {
 
 /// Any answer in 127/8 that is no error is a listing here: which codes weigh something is another question.
 async fn is_listed(asker: &Asker, zone: &Zone, address: IpAddr) -> Result<bool, Trouble> {
-    match asker.ask(&query_name(address, zone.asked())).await {
+    let asked = zone.asked().map_err(|error| Trouble::CannotAsk(error.to_string()))?;
+    match asker.ask(&query_name(address, asked)).await {
         Answer::Nothing { .. } => Ok(false),
         Answer::Failed(failure) => Err(Trouble::NoAnswer(failure)),
         Answer::Records { records, .. } => zone.dnsbl.check(&records).map(|()| true).map_err(Trouble::Faulty),
