@@ -26,11 +26,8 @@ pub(super) enum DnsblCommand {
     #[command(after_help = "Examples:\n  ratelimit dnsbl show\n  ratelimit dnsbl show zen")]
     Show(Show),
     /// Ask every DNSBL about an address, and say what would follow; nothing does
-    #[command(
-        after_help = "Each question counts in the budget of its DNSBL. A DNSBL that lists nobody else lists 127.0.0.2, for \
-        tests.\n\n\
-        Example:\n  ratelimit dnsbl check 192.0.2.4"
-    )]
+    #[command(after_help = "Each question counts in the budget of its DNSBL. Most list 127.0.0.2, for tests.\n\n\
+        Examples:\n  ratelimit dnsbl check 192.0.2.4\n  ratelimit dnsbl check 127.0.0.2")]
     Check(Check),
     /// Leave a DNSBL alone: it is not asked, and weighs nothing
     #[command(after_help = "Examples:\n  ratelimit dnsbl pause zen --for 2h\n  ratelimit dnsbl pause zen")]

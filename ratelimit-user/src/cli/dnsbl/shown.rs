@@ -27,6 +27,7 @@ impl Standing {
         match (&zone.paused, &zone.trouble) {
             (Some(_), _) => Self::Paused,
             (None, None) => Self::Well,
+            // The API has the trouble in words alone.
             (None, Some(trouble)) if *trouble == Trouble::Untested.to_string() => Self::Untested,
             (None, Some(_)) => Self::InTrouble,
         }

@@ -1,7 +1,7 @@
 use super::{assert_text, parse};
 use crate::api::{DnsblAnswer, DnsblCheck, DnsblView, Pause, ReputationView, ServiceOutcome};
 use crate::cli::dnsbl;
-use crate::config::{Mode, Verdict};
+use crate::config::{Config, Mode, Verdict};
 
 pub(super) fn zone(name: &str) -> DnsblView {
     DnsblView {
@@ -236,6 +236,32 @@ fn a_check_says_what_each_answers_and_what_would_follow() {
             "`ratelimit explain 192.0.2.4` says what is in force",
         ],
     );
+}
+
+/// What the README shows is what is said.
+#[test]
+fn the_samples_in_the_readme_are_true() {
+    let readme = include_str!("../../../../README.md");
+    let mut zen = answer("zen", Some(true));
+    (zen.weight, zen.codes) = (3, vec!["XBL: hijacked, or infected with malware (127.0.0.4)".into()]);
+    zen.text = Some("https://check.spamhaus.org/query/ip/192.0.2.4".into());
+    let zones = vec![zen, answer("mine", Some(false))];
+    let services = vec![outcome("smtp", 3, Some(Verdict::Limit))];
+    let check = DnsblCheck { address: parse("192.0.2.4"), zones, services };
+    let until = Some("2026-11-22T06:00:00Z".into());
+    let zones = vec![zone("zen"), DnsblView { from_cache: 0, per_day: Some(100_000), ..zone("mine") }];
+    for said in [
+        dnsbl::all(&ReputationView { mode: Some(Mode::Observe), ..view(zones) }),
+        dnsbl::checked(&check),
+        dnsbl::standing(&view(vec![DnsblView { paused: Some(Pause { until }), ..zone("zen") }])),
+        dnsbl::problem(&troubled().zones[1]).unwrap(),
+    ] {
+        assert!(readme.contains(&said), "not in README.md:\n{said}");
+    }
+    let configuration = readme.split("```toml\n[reputation]").nth(1).unwrap().split("```").next().unwrap();
+    let read = Config::parse(&format!("[reputation]{configuration}"), "r.toml").unwrap();
+    let names: Vec<&str> = read.config.reputation.dnsbl.iter().map(|dnsbl| dnsbl.name.as_str()).collect();
+    assert_eq!((names, read.warnings.len()), (vec!["zen", "mine"], 0));
 }
 
 #[test]
