@@ -29,9 +29,10 @@ use tokio::{
 };
 
 use crate::api::{
-    BanRequest, BanView, Banned, ConfigView, Detached, EntryRequest, EntryView, Event, Explanation, LimitsView,
-    ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, Refused, Reloaded, ResetLimit, SetLimit, SetMode,
-    SourceView, SourcesBy, Status, UnbanRequest, Unbanned,
+    BanRequest, BanView, Banned, ConfigView, Detached, DnsblCheck, EntryRequest, EntryView, Event, Explanation,
+    LimitsView, ListMatch, ListProgress, ListView, ModeView, PEER_HEADER, PauseRequest, Refused, Reloaded,
+    ReputationView, ResetLimit, ResumeRequest, SetLimit, SetMode, SourceView, SourcesBy, Status, UnbanRequest,
+    Unbanned,
 };
 use crate::config::EntryKind;
 use crate::ssh;
@@ -41,6 +42,9 @@ pub use follow::Lines;
 
 /// The controller answers from memory; one that has not done so by now hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// To ask a DNSBL whether it lists an address, and then why: either may take what is configured at most (`timeout` under
+/// [reputation]).
+const LONGEST_CHECK: Duration = Duration::from_secs(2 * 30);
 /// A full table of entries with their notes is a few MiB.
 const LARGEST_ANSWER_BYTES: usize = 32 << 20;
 
@@ -166,6 +170,25 @@ impl Client {
         Ok(Lines::new(self, answer.into_body()))
     }
 
+    /// How the DNSBLs are.
+    pub fn dnsbl(&self) -> Result<ReputationView, ClientError> {
+        self.ask(Method::GET, "/v1/dnsbl")
+    }
+
+    /// What the DNSBLs say of an address. They are asked now.
+    pub fn check_dnsbl(&self, address: IpAddr) -> Result<DnsblCheck, ClientError> {
+        let path = format!("/v1/dnsbl/check?address={}", encoded(&address.to_string()));
+        self.exchange(Method::GET, &path, Bytes::new(), self.patience + LONGEST_CHECK)
+    }
+
+    pub fn pause_dnsbl(&self, wanted: &PauseRequest) -> Result<ReputationView, ClientError> {
+        self.tell(Method::POST, "/v1/dnsbl/pause", wanted)
+    }
+
+    pub fn resume_dnsbl(&self, wanted: &ResumeRequest) -> Result<ReputationView, ClientError> {
+        self.tell(Method::POST, "/v1/dnsbl/resume", wanted)
+    }
+
     pub fn config(&self) -> Result<ConfigView, ClientError> {
         self.ask(Method::GET, "/v1/config")
     }
@@ -179,16 +202,22 @@ impl Client {
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
-        self.exchange(method, path, Bytes::new())
+        self.exchange(method, path, Bytes::new(), self.patience)
     }
 
     fn tell<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Garbage)?;
-        self.exchange(method, path, body.into())
+        self.exchange(method, path, body.into(), self.patience)
     }
 
-    fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
-        self.within_patience(method != Method::GET, async {
+    fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        after: Duration,
+    ) -> Result<T, ClientError> {
+        self.within(after, method != Method::GET, async {
             let answer = self.send(method.clone(), path, body).await?;
             let bytes = read_whole(answer.into_body()).await?;
             serde_json::from_slice(&bytes).map_err(ClientError::Garbage)
@@ -200,7 +229,15 @@ impl Client {
         is_change: bool,
         question: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let after = self.patience;
+        self.within(self.patience, is_change, question)
+    }
+
+    fn within<T>(
+        &self,
+        after: Duration,
+        is_change: bool,
+        question: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
         let answer = self.runtime.block_on(async { timeout(after, question).await });
         answer.unwrap_or(Err(ClientError::NoAnswer { after, is_change }))
     }

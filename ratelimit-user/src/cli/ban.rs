@@ -5,12 +5,12 @@ use clap::{ArgGroup, Args, builder::NonEmptyStringValueParser};
 use crate::{
     api::{BanRequest, BanView, Banned, ServiceExplanation, UnbanRequest, Unbanned},
     bans::By,
-    config::{Action, Duration, Network},
+    config::{Action, Duration, Network, Verdict},
 };
 
 use super::{
     context::Context,
-    table::{Align, Table, indented, number},
+    table::{Align, Table, harmless, indented, number},
 };
 
 /// Refuse all new connections of a source or a network for a time
@@ -151,7 +151,9 @@ fn rules(service: &ServiceExplanation) -> String {
     };
     let blocks = |found: &&crate::api::ListMatch| found.action == Action::Block && !found.excludes;
     let lists = service.lists.iter().filter(blocks).map(line);
-    entries.chain(bans).chain(lists).collect::<Vec<_>>().join(", ")
+    let listing = service.listing.iter().filter(|listing| listing.action != Verdict::Note);
+    let listing = listing.map(|listing| format!("DNSBLs: {}", harmless(&listing.because)));
+    entries.chain(bans).chain(lists).chain(listing).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn table(bans: &[BanView]) -> String {

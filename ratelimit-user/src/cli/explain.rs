@@ -1,5 +1,6 @@
 //! `explain`: the next connection of an address, judged by the gate itself, and what would change the verdict.
 
+mod listing;
 mod proof;
 mod remedy;
 
@@ -60,6 +61,7 @@ impl Explain {
 pub(super) fn text(explanation: &Explanation) -> String {
     let mut out = format!("{}\n{}", headline(explanation), proof::proven(explanation));
     out.push_str(&format!("\n{}", verdicts(&explanation.services)));
+    out.push_str(&listing::lines(explanation));
     out.push_str(&proof::asked(explanation));
     if let Some(limits) = limits(&explanation.services) {
         out.push_str(&format!("\n{limits}"));
@@ -103,12 +105,15 @@ fn headline(explanation: &Explanation) -> String {
         (!names.is_empty()).then(|| format!("{what} on {names}"))
     };
     let is_done = |service: &ServiceExplanation| service.action != "pass";
+    let refused = |service: &ServiceExplanation| service.refused && !listing::refuses(service);
     let now = [
-        said("refused", &|service| service.refused && is_done(service)),
+        said("refused", &|service| refused(service) && is_done(service)),
+        said("refused because DNSBLs list it", &|service| listing::refuses(service) && is_done(service)),
         said("asked first whether it is alive", &|service| proof::is_asked(service) && is_done(service)),
     ];
     let enforcing = [
-        said("refuse it", &|service| service.refused && !is_done(service)),
+        said("refuse it", &|service| refused(service) && !is_done(service)),
+        said("refuse it because DNSBLs list it", &|service| listing::refuses(service) && !is_done(service)),
         said("ask it first", &|service| proof::is_asked(service) && !is_done(service)),
     ];
     let [now, enforcing] = [now, enforcing].map(|parts| parts.into_iter().flatten().collect::<Vec<_>>().join(", and "));

@@ -7,6 +7,7 @@ mod config;
 mod confirm;
 mod context;
 mod detach;
+mod dnsbl;
 mod entry;
 mod events;
 mod explain;
@@ -97,6 +98,9 @@ enum Command {
     /// Lists that somebody else keeps, as the configuration names them under [[lists]]
     #[command(subcommand, after_help = "Example:\n  ratelimit list show")]
     List(list::ListCommand),
+    /// DNSBLs that are asked about sources, as the configuration names them under [[reputation.dnsbl]]
+    #[command(subcommand, after_help = "Example:\n  ratelimit dnsbl show")]
+    Dnsbl(dnsbl::DnsblCommand),
     Ban(ban::Ban),
     Unban(ban::Unban),
     Bans(ban::Bans),
@@ -123,6 +127,7 @@ impl Cli {
             Command::Allow(command) => command.run(EntryKind::Allow, &context),
             Command::Block(command) => command.run(EntryKind::Block, &context),
             Command::List(command) => command.run(&context),
+            Command::Dnsbl(command) => command.run(&context),
             Command::Ban(command) => command.run(&context),
             Command::Unban(command) => command.run(&context),
             Command::Bans(command) => command.run(&context),

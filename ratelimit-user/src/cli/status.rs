@@ -1,6 +1,7 @@
 //! `status`: what is in force and what it has done.
 
 mod proof;
+mod reputation;
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
@@ -83,6 +84,10 @@ fn facts(status: &Status) -> String {
     }
     for (index, line) in proof::lines(&status.proof, &status.services).into_iter().enumerate() {
         facts.push((if index == 0 { "proof" } else { "" }, line));
+    }
+    let of_dnsbls = status.reputation.as_ref().map(reputation::lines).unwrap_or_default();
+    for (index, line) in of_dnsbls.into_iter().enumerate() {
+        facts.push((if index == 0 { "reputation" } else { "" }, line));
     }
     facts.push(("memory", format!("{}, whatever comes", ByteSize::from_bytes(status.memory_bytes))));
     facts.iter().map(|(name, value)| format!("{name:<13}  {value}\n")).collect()

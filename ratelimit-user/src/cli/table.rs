@@ -121,6 +121,23 @@ pub(super) fn list<T: AsRef<str>>(items: &[T]) -> String {
     }
 }
 
+/// Milliseconds as they are measured: those of the network to one, faster ones to a tenth.
+pub(super) fn milliseconds(value: f64) -> String {
+    if value < 10.0 { format!("{value:.1} ms") } else { format!("{value:.0} ms") }
+}
+
+/// Somebody else's text: what a terminal would obey or hide stands there as an escape.
+pub(super) fn harmless(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        match letter {
+            '"' | '\'' | '\\' => out.push(letter),
+            other => out.extend(other.escape_debug()),
+        }
+    }
+    out
+}
+
 /// Every line behind so many blanks.
 pub(super) fn indented(text: &str, blanks: usize) -> String {
     let line = |line: &str| format!("{:blanks$}{line}\n", "");
@@ -157,6 +174,21 @@ mod tests {
         assert_eq!(of(7_205), "2 h");
         assert_eq!(of(90_061), "1 d 1 h");
         assert_eq!(span(Duration::from_millis(250)), "250 ms");
+    }
+
+    #[test]
+    fn milliseconds_are_as_precise_as_they_deserve() {
+        assert_eq!(milliseconds(0.0), "0.0 ms");
+        assert_eq!(milliseconds(0.42), "0.4 ms");
+        assert_eq!(milliseconds(12.4), "12 ms");
+        assert_eq!(milliseconds(2_000.0), "2000 ms");
+    }
+
+    #[test]
+    fn foreign_text_says_nothing_to_the_terminal() {
+        assert_eq!(harmless(r#"https://bl.example/?q="é"&p='\'"#), r#"https://bl.example/?q="é"&p='\'"#);
+        assert_eq!(harmless("\u{1b}[2Ja\r\nb\u{9b}1m"), r"\u{1b}[2Ja\r\nb\u{9b}1m");
+        assert_eq!(harmless("a\u{202e}b\u{200b}c\u{2028}"), r"a\u{202e}b\u{200b}c\u{2028}");
     }
 
     #[test]

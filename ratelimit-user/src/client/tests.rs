@@ -1,5 +1,7 @@
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
+    net::IpAddr,
     os::unix::net::UnixListener,
     path::PathBuf,
     thread,
@@ -9,14 +11,14 @@ use std::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::Path,
+    extract::{Path, Query},
     http::StatusCode,
     routing::{get, post, put},
 };
 use tempfile::TempDir;
 
 use super::{Client, ClientError, Foreign, LARGEST_ANSWER_BYTES, Stopped, connect::check};
-use crate::api::{Detached, Event, ModeView, Refused, ResetLimit, SetMode};
+use crate::api::{Detached, DnsblCheck, Event, ModeView, PauseRequest, Refused, ResetLimit, ResumeRequest, SetMode};
 use crate::config::{EntryKind, Mode};
 
 const IMPATIENT: Duration = Duration::from_millis(300);
@@ -149,6 +151,36 @@ fn a_controller_that_hangs_is_left() {
     let error = client.status().unwrap_err();
     assert_eq!(error.to_string(), "the controller did not answer within 0.3 s");
     assert!(matches!(client.follow(), Err(ClientError::NoAnswer { .. })));
+}
+
+#[test]
+fn a_check_may_take_as_long_as_the_dnsbls_do() {
+    let place = place();
+    let slow = async |Query(query): Query<BTreeMap<String, IpAddr>>| {
+        tokio::time::sleep(2 * IMPATIENT).await;
+        Json(DnsblCheck { address: query["address"], zones: Vec::new(), services: Vec::new() })
+    };
+    serve(&place, Router::new().route("/v1/dnsbl/check", get(slow)));
+    let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 4]);
+    assert_eq!(client(&place).check_dnsbl(address).unwrap().address, address);
+}
+
+#[test]
+fn a_pause_names_the_dnsbl_and_perhaps_a_time() {
+    let place = place();
+    let refuse = async |Json(asked): Json<serde_json::Value>| {
+        (StatusCode::NOT_FOUND, Json(Refused { error: asked.to_string() }))
+    };
+    serve(&place, Router::new().route("/v1/dnsbl/pause", post(refuse)).route("/v1/dnsbl/resume", post(refuse)));
+    let client = client(&place);
+    let paused = |for_: Option<&str>| {
+        let for_ = for_.map(|time| time.parse().unwrap());
+        client.pause_dnsbl(&PauseRequest { dnsbl: "zen".into(), for_ }).unwrap_err().to_string()
+    };
+    assert_eq!(paused(Some("2h")), r#"{"dnsbl":"zen","for":"2h"}"#);
+    assert_eq!(paused(None), r#"{"dnsbl":"zen"}"#);
+    let resumed = client.resume_dnsbl(&ResumeRequest { dnsbl: "zen".into() }).unwrap_err();
+    assert_eq!(resumed.to_string(), r#"{"dnsbl":"zen"}"#);
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
     let blocked = with(&[Reason::Blocked]);
     let banned = with(&[Reason::Banned]);
     let restricted = with(&[Reason::Restricted]);
+    let listed = with(&[Reason::ListedLimit]);
     let limited = with(&[Reason::SourceLimit, Reason::NetworkLimit]);
     let capped = with(&[Reason::ConnectionCap]);
     let asked = with(&[Reason::Challenged, Reason::Awaited]);
@@ -47,6 +48,16 @@ pub(super) fn remedies(explanation: &Explanation) -> Vec<String> {
             (format!("add {address} to services.{name}.only_from, then ratelimit reload"), "lets it in, limits stay")
         };
         commands.extend(restricted.iter().map(add));
+    }
+    if !listed.is_empty() {
+        commands.push((
+            format!("ratelimit dnsbl check {address}"),
+            "shows which DNSBL says what, and often where to be taken off",
+        ));
+        commands.extend(adding(EntryKind::Allow, address, &listed, services, "lifts it, the other limits stay"));
+        let pause = "ratelimit dnsbl pause NAME --for 2h".to_owned();
+        commands.push((pause, "leaves the DNSBL of this name alone, for everyone"));
+        commands.extend(adding(EntryKind::Trust, address, &listed, services, OWN_MACHINES));
     }
     if !limited.is_empty() {
         commands.extend(limited.iter().filter_map(|service| raising(service)));

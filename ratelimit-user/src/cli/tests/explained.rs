@@ -1,7 +1,7 @@
 use super::{assert_text, parse};
-use crate::api::{EntryView, Event, Explanation, LevelExplanation, ProvenView, ServiceExplanation};
+use crate::api::{EntryView, Event, Explanation, LevelExplanation, ListingView, ProvenView, ServiceExplanation};
 use crate::cli::explain;
-use crate::config::{EntryKind, Level, Limit, Mode};
+use crate::config::{EntryKind, Level, Limit, Mode, Verdict};
 
 fn level(level: Level, counted: &str, rate: &str, burst: &str, used: f64, wait_ms: u64) -> LevelExplanation {
     let limit = Limit { rate: parse(rate), burst: parse(burst) };
@@ -224,6 +224,63 @@ fn what_a_flood_does_now_and_then_is_told_from_the_latest_verdicts() {
     assert!(lines.next().unwrap().starts_with(expected), "{text}");
     assert!(lines.next().unwrap().starts_with("write namespaces = \"all\" under [proof]"), "{text}");
     assert_eq!(lines.next(), None);
+}
+
+fn listing(action: Verdict) -> Option<ListingView> {
+    let because = "zen XBL: hijacked, or infected with malware (127.0.0.4)".into();
+    Some(ListingView { score: 3, threshold: 3, action, because, rest_s: 2_460 })
+}
+
+#[test]
+fn who_is_refused_for_what_dnsbls_say_is_told_what_they_say_and_for_how_long() {
+    let mut smtp = service("smtp", "listed_limit", true, "drop");
+    smtp.listing = listing(Verdict::Limit);
+    let imap = service("imap", "admitted", false, "pass");
+    assert_text(
+        &explain::text(&explanation(vec![smtp.clone(), imap])),
+        &[
+            "192.0.2.4: its next connection is refused because DNSBLs list it on smtp",
+            "not proven: no handshake was seen in the last 30 days",
+            "",
+            "service  mode     verdict  reason        that is",
+            "smtp     enforce  refused  listed_limit  meaning",
+            "imap     enforce  let in   admitted      meaning",
+            "",
+            "DNSBLs list it on smtp: score 3 reaches the threshold 3: zen XBL: hijacked, or infected with malware (127.0.0.4)",
+            "  limit (it gets the tight limit of listed sources) for 41 min more",
+            "",
+            "what would change it",
+            "  ratelimit dnsbl check 192.0.2.4               shows which DNSBL says what, and often where to be taken off",
+            "  ratelimit allow add 192.0.2.4 --service smtp  lifts it, the other limits stay",
+            "  ratelimit dnsbl pause NAME --for 2h           leaves the DNSBL of this name alone, for everyone",
+            "  ratelimit trust add 192.0.2.4 --service smtp  for machines of your own: no limit, no list",
+        ],
+    );
+    let observed = service("submission", "listed_limit", true, "pass");
+    let blocked = service("imap", "blocked", true, "drop");
+    let headline = |services| explain::text(&explanation(services)).lines().next().unwrap().to_owned();
+    assert_eq!(
+        headline(vec![smtp, observed, blocked]),
+        "192.0.2.4: its next connection is refused on imap, and refused because DNSBLs list it on smtp; enforcing would \
+         refuse it because DNSBLs list it on submission"
+    );
+}
+
+#[test]
+fn what_dnsbls_say_is_shown_once_where_it_is_the_same_and_also_where_it_refuses_nothing() {
+    let mut smtp = service("smtp", "admitted", false, "pass");
+    smtp.listing = listing(Verdict::Limit);
+    let mut imap = service("imap", "admitted", false, "pass");
+    imap.listing = listing(Verdict::Note);
+    let submission = ServiceExplanation { service: "submission".into(), ..smtp.clone() };
+    let text = explain::text(&explanation(vec![smtp, imap, submission]));
+    let says = "score 3 reaches the threshold 3: zen XBL: hijacked, or infected with malware (127.0.0.4)";
+    let expected = format!(
+        "\n\nDNSBLs list it on smtp and submission: {says}\n  limit (it gets the tight limit of listed sources) for 41 min more\n\
+         DNSBLs list it on imap: {says}\n  note (it is told, and nothing is refused) for 41 min more\n\n"
+    );
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.starts_with("192.0.2.4: its next connection is let in to every service\n"), "{text}");
 }
 
 #[test]

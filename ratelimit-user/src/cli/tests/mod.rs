@@ -1,3 +1,4 @@
+mod dnsbls;
 mod explained;
 mod lists;
 mod parsed;

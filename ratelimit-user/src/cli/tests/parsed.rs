@@ -2,7 +2,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::parse;
 use crate::api::{SetLimit, SourcesBy};
-use crate::cli::{Cli, Command, config::ConfigCommand, entry::EntryCommand, limit::LimitCommand};
+use crate::cli::{Cli, Command, config::ConfigCommand, dnsbl::DnsblCommand, entry::EntryCommand, limit::LimitCommand};
 use crate::config::{Level, Mode};
 
 fn cli(line: &str) -> Cli {
@@ -183,6 +183,29 @@ fn a_ban_needs_a_time_and_unban_a_network_or_all() {
     usage("ratelimit unban");
     usage("ratelimit unban 192.0.2.7 --all");
     cli("ratelimit bans --service smtp");
+}
+
+#[test]
+fn dnsbls_are_shown_checked_paused_and_resumed() {
+    let dnsbl = |line: &str| match cli(&format!("ratelimit dnsbl {line}")).command {
+        Command::Dnsbl(command) => command,
+        _ => panic!("not dnsbl"),
+    };
+    let DnsblCommand::Show(show) = dnsbl("show") else { panic!("not show") };
+    assert_eq!(show.name, None);
+    let DnsblCommand::Show(show) = dnsbl("show zen --json") else { panic!("not show") };
+    assert_eq!(show.name.as_deref(), Some("zen"));
+    let DnsblCommand::Check(check) = dnsbl("check 2001:db8::4") else { panic!("not check") };
+    assert_eq!(check.address, parse::<std::net::IpAddr>("2001:db8::4"));
+    let DnsblCommand::Pause(pause) = dnsbl("pause zen") else { panic!("not pause") };
+    assert_eq!((pause.name.as_str(), pause.for_), ("zen", None));
+    let DnsblCommand::Pause(pause) = dnsbl("pause zen --for 2h") else { panic!("not pause") };
+    assert_eq!(pause.for_, Some(parse("2h")));
+    let DnsblCommand::Resume(resume) = dnsbl("resume zen") else { panic!("not resume") };
+    assert_eq!(resume.name, "zen");
+    for wrong in ["check", "check 192.0.2.0/24", "pause", "pause zen --for", "pause zen --for 2", "resume"] {
+        usage(&format!("ratelimit dnsbl {wrong}"));
+    }
 }
 
 #[test]

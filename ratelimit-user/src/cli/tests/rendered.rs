@@ -1,14 +1,14 @@
 use std::path::Path;
 
-use super::{assert_text, counts, lists, parse};
+use super::{assert_text, counts, dnsbls, lists, parse};
 use crate::api::{
     BanView, Banned, Challenges, ConnectionsView, Detached, EntryCounts, EntryView, Event, InterfaceStatus, LimitView,
-    LimitsView, ModeEnd, ModeView, Pressure, ProofStatus, Reloaded, ServiceExplanation, ServiceStatus, SourceView,
-    SourcesBy, Status, Unbanned,
+    LimitsView, ListingView, ModeEnd, ModeView, Pressure, ProofStatus, Reloaded, ServiceExplanation, ServiceStatus,
+    SourceView, SourcesBy, Status, Unbanned,
 };
 use crate::bans::By;
 use crate::cli::{ban, config, detach, entry, events, limit, mode, reload, sources, status};
-use crate::config::{Config, EntryKind, Level, Limit, Mode};
+use crate::config::{Config, EntryKind, Level, Limit, Mode, Verdict};
 
 fn gate(mode: Mode) -> ModeView {
     ModeView { mode, services: [].into(), ends: Vec::new() }
@@ -288,6 +288,34 @@ fn status_shows_what_is_wrong_before_the_figures() {
 }
 
 #[test]
+fn status_says_which_dnsbls_weigh_nothing_and_why() {
+    let mut status = observing();
+    let reputation = |status: &Status| {
+        let text = status::text(status);
+        let facts = text.split("\nreputation ").nth(1).unwrap().split("\nmemory").next().unwrap();
+        format!("reputation {facts}")
+    };
+    status.reputation = Some(dnsbls::view(vec![dnsbls::zone("zen")]));
+    assert_text(&reputation(&status), &["reputation     1 DNSBL well; 12 listed sources in force"]);
+    let mut troubled = dnsbls::troubled();
+    (troubled.mode, troubled.not_asked) = (Some(Mode::Observe), 7);
+    status.reputation = Some(troubled);
+    assert_text(
+        &reputation(&status),
+        &[
+            "reputation     1 of 4 DNSBLs well, 1 in trouble, 1 untested, 1 paused; 12 listed sources in force; observes: refuses nobody",
+            "                 TROUBLE mine: weighs nothing for 12 min now: it lists 127.0.0.1, which no list may: it lists everything",
+            "                 guessers: weighs nothing for 2 s now: its test entries have not answered yet",
+            "                 spamcop is not asked and weighs nothing until 2026-11-22T06:00:00Z",
+            "                 not asked of zen: 1,200 sources over the budget (30 still waiting) and 1 source of which the network had \
+             its share",
+            "                 not asked of mine: 4 sources for which it is too slow",
+            "                 not asked at all: 7 sources, because too many were asked about at once",
+        ],
+    );
+}
+
+#[test]
 fn status_of_the_pins_claims_nothing_it_does_not_know() {
     let mut status = observing();
     status.controller = false;
@@ -353,6 +381,26 @@ fn an_event_is_one_line() {
     assert_eq!(events::line(&challenged), line);
     let observed = Event { action: "pass".into(), mode: Mode::Observe, ..challenged };
     assert_eq!(events::line(&observed), line.replace("challenge   ", "would ask   "));
+}
+
+#[test]
+fn an_event_without_a_frame_is_about_a_source_and_what_was_found_out() {
+    let because = "zen XBL: hijacked, or infected with malware (127.0.0.4)";
+    let listed = |action, mode| Event {
+        at: "2026-11-22T04:17:24.123Z".into(),
+        ..Event::of_listing(parse("192.0.2.4"), "smtp", action, mode, because.into())
+    };
+    let line = |verdict: &str| {
+        format!("2026-11-22T04:17:24.123Z  {verdict:<10}  listed          smtp         192.0.2.4  {because}\n")
+    };
+    assert_eq!(events::line(&listed(Verdict::Limit, Mode::Enforce)), line("limit"));
+    assert_eq!(events::line(&listed(Verdict::Ban, Mode::Enforce)), line("ban"));
+    assert_eq!(events::line(&listed(Verdict::Note, Mode::Enforce)), line("note"));
+    assert_eq!(events::line(&listed(Verdict::Note, Mode::Observe)), line("note"));
+    assert_eq!(events::line(&listed(Verdict::Ban, Mode::Observe)), line("would ban"));
+    // One letter more than usual takes one of the two blanks, so that the columns stay.
+    let observed = events::line(&listed(Verdict::Limit, Mode::Observe));
+    assert_eq!(observed, line("would limi").replace("would limi  ", "would limit "));
 }
 
 fn limit_of(rate: &str, burst: &str) -> Limit {
@@ -543,7 +591,13 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         action: "drop".into(),
         entries: vec![block],
         lists: vec![lists::found(true)],
-        listing: None,
+        listing: Some(ListingView {
+            score: 3,
+            threshold: 3,
+            action: Verdict::Limit,
+            because: "zen XBL (127.0.0.4)".into(),
+            rest_s: 60,
+        }),
         bans: vec![banned("203.0.0.0/16", &["imap"], 0)],
         levels: Vec::new(),
         connections: 0,
@@ -561,7 +615,8 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
             "",
             "still refused: 203.0.113.7",
             "service  reason   by",
-            "imap     blocked  block 203.0.113.0/24, ban 203.0.0.0/16 until 2026-11-22T05:00:00Z, list bad (/etc/bad:3)",
+            "imap     blocked  block 203.0.113.0/24, ban 203.0.0.0/16 until 2026-11-22T05:00:00Z, list bad (/etc/bad:3), \
+             DNSBLs: zen XBL (127.0.0.4)",
             "",
             "`ratelimit explain 203.0.113.7` says what would change it",
         ],
