@@ -38,6 +38,8 @@ pub struct DnsblView {
     pub services: Vec<String>,
     /// Why it weighs nothing now; none if it is well.
     pub trouble: Option<String>,
+    /// Whether that is only that it was not tested yet.
+    pub is_untested: bool,
     /// For how many seconds it has been well or in trouble.
     pub since_s: u64,
     /// That an administrator has it left alone; none if nobody has.
@@ -117,6 +119,8 @@ pub struct DnsblAnswer {
     /// What the zone says of it.
     pub text: Option<String>,
     pub weight: i32,
+    /// Whether it counts: a zone in trouble does not.
+    pub counts: bool,
     /// As the zone says.
     pub ttl_s: Option<u64>,
     pub took_ms: f64,

@@ -45,15 +45,21 @@ pub enum Answer {
     Failed(Failure),
 }
 
-/// Why there is no answer. It says nothing about the address.
+/// Why there is no answer. It says nothing about the address, and never holds the name that was asked for: a key may be in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    #[error("no answer within {} ms", .0.as_millis())]
+    #[error("no answer within {} ms: check that the resolver runs and reaches the zone", .0.as_millis())]
     Timeout(Duration),
-    #[error("the resolver answers {0}")]
+    #[error("SERVFAIL: the servers of the zone do not answer the resolver, or not as they should")]
+    ServFail,
+    #[error("REFUSED: the resolver does not answer this machine, or the zone's servers do not answer the resolver")]
+    Refused,
+    #[error("the resolver answers {0}: check its configuration")]
     Code(String),
-    #[error("{0}")]
-    Broken(String),
+    #[error("no resolver can be reached ({0}): check that it runs and the way to it")]
+    Unreachable(String),
+    #[error("what the resolver sends is no answer to the question: check what stands at its address")]
+    Garbled,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +97,7 @@ impl Asker {
     /// The same until a moment.
     pub async fn ask_by(&self, name: &str, deadline: Instant) -> Answer {
         let Ok(name) = Name::from_ascii(name) else {
-            return Answer::Failed(Failure::Broken("the name to ask for is none".to_owned()));
+            return Answer::Failed(Failure::Garbled);
         };
         match tokio::time::timeout_at(deadline.into(), self.resolver.lookup(name.clone(), RecordType::A)).await {
             Ok(Ok(lookup)) => records_of(&name, lookup.answers()),
@@ -106,17 +112,20 @@ impl Asker {
     }
 
     fn without_records(&self, error: NetError) -> Answer {
-        match error {
+        let failure = match error {
             NetError::Dns(DnsError::NoRecordsFound(found)) => match found.response_code {
                 ResponseCode::NXDomain | ResponseCode::NoError => {
-                    Answer::Nothing { ttl: found.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())) }
+                    return Answer::Nothing { ttl: found.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())) };
                 }
-                code => Answer::Failed(Failure::Code(code.to_string())),
+                code => failure_of(code),
             },
-            NetError::Dns(DnsError::ResponseCode(code)) => Answer::Failed(Failure::Code(code.to_string())),
-            NetError::Timeout => Answer::Failed(Failure::Timeout(self.timeout)),
-            other => Answer::Failed(Failure::Broken(other.to_string())),
-        }
+            NetError::Dns(DnsError::ResponseCode(code)) => failure_of(code),
+            NetError::Timeout => Failure::Timeout(self.timeout),
+            NetError::NoConnections => Failure::Unreachable("no connection".to_owned()),
+            NetError::Io(error) => Failure::Unreachable(error.to_string()),
+            _ => Failure::Garbled,
+        };
+        Answer::Failed(failure)
     }
 
     /// What a zone says of a listing, for humans. Nothing where it says nothing.
@@ -137,6 +146,14 @@ impl Asker {
 /// When the system's list of resolvers was changed.
 fn changed_at() -> Option<SystemTime> {
     std::fs::metadata(SYSTEM).and_then(|file| file.modified()).ok()
+}
+
+fn failure_of(code: ResponseCode) -> Failure {
+    match code {
+        ResponseCode::ServFail => Failure::ServFail,
+        ResponseCode::Refused => Failure::Refused,
+        other => Failure::Code(other.to_string()),
+    }
 }
 
 fn server(resolver: SocketAddr) -> NameServerConfig {

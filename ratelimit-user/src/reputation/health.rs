@@ -192,11 +192,11 @@ mod tests {
         let start = Instant::now();
         let mut zone = Health::new(false, start);
         for _ in 0..3 {
-            (0..4).for_each(|_| zone.note_failure(Failure::Code("SERVFAIL".into()), start));
+            (0..4).for_each(|_| zone.note_failure(Failure::ServFail, start));
             zone.note_answer(false, start);
         }
         assert_eq!(zone.trouble(), None);
-        (0..5).for_each(|_| zone.note_failure(Failure::Code("SERVFAIL".into()), start));
+        (0..5).for_each(|_| zone.note_failure(Failure::ServFail, start));
         assert!(zone.trouble().is_some_and(|trouble| !trouble.is_distrust()));
         zone.note_tests(Ok(()), start + UNTESTED / 2);
         assert!(zone.trouble().is_some(), "it has no test entries: time alone shows nothing");

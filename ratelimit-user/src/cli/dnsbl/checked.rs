@@ -77,7 +77,9 @@ fn was_asked(zone: &DnsblAnswer) -> bool {
 fn words(zone: &DnsblAnswer) -> impl Iterator<Item = String> {
     let said = zone.text.as_deref().map(|text| format!("{} says: {}", zone.name, harmless(text)));
     let problem = zone.problem.as_deref().map(|problem| format!("{}: {}", zone.name, harmless(problem)));
-    said.into_iter().chain(problem)
+    let is_ignored = zone.listed == Some(true) && !zone.counts;
+    let ignored = is_ignored.then(|| format!("{0} weighs nothing now: `ratelimit dnsbl show {0}` says why", zone.name));
+    said.into_iter().chain(problem).chain(ignored)
 }
 
 fn outcome(outcome: &ServiceOutcome) -> String {

@@ -6,7 +6,6 @@ use crate::{
     api::{DnsblView, Pause, ReputationView},
     cli::table::{Align, Table, harmless, list, milliseconds, number, span},
     config::Mode,
-    reputation::health::Trouble,
 };
 
 pub(super) const NONE: &str = "no DNSBLs: the configuration names none. Nobody is looked up until it does, as with\n\n  \
@@ -27,8 +26,7 @@ impl Standing {
         match (&zone.paused, &zone.trouble) {
             (Some(_), _) => Self::Paused,
             (None, None) => Self::Well,
-            // The API has the trouble in words alone.
-            (None, Some(trouble)) if *trouble == Trouble::Untested.to_string() => Self::Untested,
+            (None, Some(_)) if zone.is_untested => Self::Untested,
             (None, Some(_)) => Self::InTrouble,
         }
     }

@@ -9,6 +9,7 @@ pub(super) fn zone(name: &str) -> DnsblView {
         zone: "bl.example.org".into(),
         services: vec!["smtp".into()],
         trouble: None,
+        is_untested: false,
         since_s: 7_505,
         paused: None,
         queries: 1_300,
@@ -50,7 +51,14 @@ pub(super) fn troubled() -> ReputationView {
     let mut view = view(vec![
         zone("zen"),
         DnsblView { trouble: Some(trouble), since_s: 720, from_cache: 0, ..zone("mine") },
-        DnsblView { trouble: Some(untested), since_s: 2, services, per_day: None, ..zone("guessers") },
+        DnsblView {
+            trouble: Some(untested),
+            is_untested: true,
+            since_s: 2,
+            services,
+            per_day: None,
+            ..zone("guessers")
+        },
         DnsblView { paused: Some(Pause { until }), ..zone("spamcop") },
     ]);
     (view.zones[0].over_budget, view.zones[0].waiting, view.zones[0].of_one_network) = (1_200, 30, 1);
@@ -182,6 +190,7 @@ fn answer(name: &str, listed: Option<bool>) -> DnsblAnswer {
         codes: Vec::new(),
         text: None,
         weight: 0,
+        counts: true,
         ttl_s: listed.map(|_| 300),
         took_ms: 12.4,
         problem: None,

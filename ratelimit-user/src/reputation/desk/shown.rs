@@ -16,6 +16,7 @@ use crate::{
     reputation::{
         Policy,
         ask::{Answer, Asker},
+        health::Trouble,
         name::query_name,
         policy::Zone,
         score::{Opinion, judge, score},
@@ -65,7 +66,9 @@ impl Desk {
         let believed = self.lock().believed(&answers);
         let services = policy.services.iter().filter_map(|service| outcome(&policy, &service.name, &believed));
         let services = services.collect();
-        api::DnsblCheck { address, zones: answers.into_iter().map(|(answer, _)| answer).collect(), services }
+        let zones = answers.into_iter().zip(&believed);
+        let zones = zones.map(|((answer, _), believed)| api::DnsblAnswer { counts: believed.is_some(), ..answer });
+        api::DnsblCheck { address, zones: zones.collect(), services }
     }
 
     /// The text is one more question.
@@ -123,6 +126,7 @@ fn unanswered(zone: &Zone) -> api::DnsblAnswer {
         codes: Vec::new(),
         text: None,
         weight: 0,
+        counts: false,
         ttl_s: None,
         took_ms: 0.0,
         problem: None,
@@ -164,6 +168,7 @@ fn view(zone: &Zone, state: &ZoneState) -> api::DnsblView {
         zone: zone.dnsbl.zone.clone(),
         services: zone.dnsbl.services.clone(),
         trouble: state.health.trouble().map(ToString::to_string),
+        is_untested: state.health.trouble() == Some(&Trouble::Untested),
         since_s: state.health.since().elapsed().as_secs(),
         paused: None,
         queries: counts.queries,
