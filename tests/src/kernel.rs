@@ -98,6 +98,8 @@ pub struct Kernel {
     ban_filter: Array<MapData, FilterLine>,
     ban_count: Array<MapData, u64>,
     entries: Array<MapData, RawEntry>,
+    listed: HashMap<MapData, [u64; 3], [u64; 4]>,
+    listed_filter: Array<MapData, u64>,
     secret: Array<MapData, [u8; size_of::<Secret>()]>,
     cells: Cells,
     completed: Cells,
@@ -134,6 +136,8 @@ impl Kernel {
             ban_filter: take("BAN_FILTER")?.try_into()?,
             ban_count: take("BAN_COUNT")?.try_into()?,
             entries: take("ENTRIES")?.try_into()?,
+            listed: take("LISTED")?.try_into()?,
+            listed_filter: take("LISTED_FILTER")?.try_into()?,
             secret: take("SECRET")?.try_into()?,
             cells: match take("CELLS")? {
                 Map::Array(map) => Cells::of(&map, world.cells() as usize)?,
@@ -166,6 +170,7 @@ impl Kernel {
         self.sets.set(set, <&[u8; size_of::<Set>()]>::try_from(bytemuck::bytes_of(&*filled))?, 0)?;
         self.secret.set(0, bytemuck::cast::<_, [u8; size_of::<Secret>()]>(world.secret(self.base_ns)), 0)?;
         self.put_bans(world)?;
+        self.put_listed(world)?;
         self.put_proofs(world)?;
         self.put_lists(set, world)
     }
@@ -210,6 +215,19 @@ impl Kernel {
             }
         }
         Ok(self.ban_count.set(0, world.bans().count() as u64, 0)?)
+    }
+
+    /// Nor does what DNSBLs list.
+    fn put_listed(&mut self, world: &World) -> Result<()> {
+        for key in self.listed.keys().collect::<Result<Vec<_>, _>>()? {
+            self.listed.remove(&key)?;
+        }
+        for (key, listed) in world.by_dnsbl() {
+            self.listed.insert(bytemuck::cast::<_, [u64; 3]>(key), bytemuck::cast::<_, [u64; 4]>(listed), 0)?;
+            let (word, bits) = filter_place(key.source());
+            self.listed_filter.set(word, self.listed_filter.get(&word, 0)? | bits, 0)?;
+        }
+        Ok(())
     }
 
     fn put_lists(&mut self, set: u32, world: &World) -> Result<()> {

@@ -9,8 +9,14 @@ use std::{
 };
 
 use ratelimit_common::{
-    Address, Cells, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict, address::Family,
-    challenge::Slot, decide, limiter::complete, lookup::ClassId, parse,
+    Address, Cells, Entry, Moment, SERVICES, Secret, ServiceId, Set, SliceFrame, Tables, Verdict,
+    address::Family,
+    challenge::Slot,
+    decide,
+    limiter::complete,
+    listed::{Listed, ListedKey, charged},
+    lookup::ClassId,
+    parse,
 };
 
 pub mod world;
@@ -39,6 +45,7 @@ pub struct HostTables {
     world: World,
     completed: Mutex<HashMap<u32, u32>>,
     slots: Mutex<HashMap<u32, Slot>>,
+    listed: Mutex<HashMap<ListedKey, Listed>>,
 }
 
 /// What was decided about a frame, and of which family it is counted.
@@ -67,6 +74,7 @@ impl HostTables {
             world: world.clone(),
             completed: Mutex::default(),
             slots: Mutex::default(),
+            listed: Mutex::new(world.by_dnsbl().collect()),
         };
         world.press(&tables, tables.secret.ticks(tables.now()));
         tables
@@ -79,7 +87,9 @@ impl HostTables {
 
     /// The same cells and clock under other instructions.
     pub fn reconfigured(self, world: &World) -> Self {
-        Self { set: world.set(), entries: world.entries(), bans: world.bans().collect(), world: world.clone(), ..self }
+        let listed = Mutex::new(world.by_dnsbl().collect());
+        let (set, entries, bans) = (world.set(), world.entries(), world.bans().collect());
+        Self { set, entries, bans, listed, world: world.clone(), ..self }
     }
 
     /// A source has completed a handshake with a service.
@@ -159,6 +169,18 @@ impl Tables for HostTables {
 
     fn is_banned(&self, source: &Address, service: ServiceId) -> bool {
         self.bans.iter().any(|ban| ban.contains(*source) && ban.entry.blocks(service))
+    }
+
+    fn is_over_listed(&self, source: &Address, service: ServiceId) -> bool {
+        let mut all = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(listed) = all.get_mut(&ListedKey::new(*source, service)) else { return false };
+        if !listed.is_in_force(self.now()) {
+            return false;
+        }
+        let Set { listed_increment_ns, listed_tolerance_ns, .. } = *self.set;
+        let charged = charged(listed.used_until_ns, listed_increment_ns, listed_tolerance_ns, self.now());
+        listed.used_until_ns = charged.unwrap_or(listed.used_until_ns);
+        charged.is_none()
     }
 
     fn secret(&self) -> &Secret {

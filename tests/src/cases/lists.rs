@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    [lists(), only_from(), bans(), modes()].into_iter().flatten().collect()
+    [lists(), only_from(), bans(), by_dnsbl(), modes()].into_iter().flatten().collect()
 }
 
 fn lists() -> Vec<Case> {
@@ -119,6 +119,33 @@ fn bans() -> Vec<Case> {
             .given(banned("192.0.2.7/32")),
         row("NAT64 is banned with its IPv4 address", v6().from("64:ff9b::192.0.2.7"), Drop, Banned, SMTP)
             .given(banned("192.0.2.7/32")),
+    ]
+}
+
+fn by_dnsbl() -> Vec<Case> {
+    let (v4, v6) = (SynPacket::v4, SynPacket::v6);
+    let used_up = |world: World| world.list_by_dnsbl("smtp", "192.0.2.7", false);
+    let v6_used_up = |world: World| world.list_by_dnsbl("smtp", "2001:db8:7::7", false);
+    vec![
+        row("listed by a DNSBL, with nothing left", v4(), Drop, ListedLimit, SMTP).given(used_up),
+        row("listed by a DNSBL, with nothing left, v6", v6(), Drop, ListedLimit, SMTP).given(v6_used_up),
+        row("listed by a DNSBL, with something left", v4(), Pass, Admitted, SMTP)
+            .given(|world| world.list_by_dnsbl("smtp", "192.0.2.7", true)),
+        row("listed by a DNSBL for another service", v4().to_port(143), Pass, Admitted, Some("imap")).given(used_up),
+        row("beside what a DNSBL lists", v4().from("192.0.2.8"), Pass, Admitted, SMTP).given(used_up),
+        row("NAT64 is listed with its IPv4 address", v6().from("64:ff9b::192.0.2.7"), Drop, ListedLimit, SMTP)
+            .given(used_up),
+        row("listed by a DNSBL and allowed", v4(), Pass, Admitted, SMTP)
+            .given(move |world| used_up(world).allow("192.0.2.0/24")),
+        row("listed by a DNSBL and trusted", v4(), Pass, Trusted, SMTP)
+            .given(move |world| used_up(world).trust("192.0.2.0/24")),
+        row("listed by a DNSBL and banned", v4(), Drop, Banned, SMTP)
+            .given(move |world| used_up(world).ban("smtp", "192.0.2.7/32")),
+        row("an open connection of a listed source goes on", v4().flags(ACK), Pass, Established, SMTP).given(used_up),
+        row("listed by a DNSBL, but reputation observes", v4(), Pass, ListedLimit, SMTP)
+            .given(move |world| used_up(world).observe_listed()),
+        row("listed by a DNSBL, but the service observes", v4(), Pass, ListedLimit, SMTP)
+            .given(move |world| used_up(world).mode_of("smtp", Mode::Observe)),
     ]
 }
 

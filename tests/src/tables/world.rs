@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use ratelimit_common::{
     Address, Cells, Challenge, Entry, Limit, Mode, SERVICES, Secret, Service, ServiceId, Set, Ticks,
     limit::TICK_NS,
+    listed::{Listed as DnsblListed, ListedKey},
     map::CELLS_PER_LINE,
     proof::{OpenKey, proven_source},
     suspicion,
@@ -30,6 +31,10 @@ const STATION: (u32, [u8; 6]) = (1, crate::packet::STATION);
 /// What a listener can hold.
 const BACKLOG: u32 = 128;
 const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+/// What DNSBLs leave to those whom they list: a connection so often, and so many at once.
+pub const LISTED_INTERVAL_NS: u64 = 10_000_000_000;
+pub const LISTED_BURST: u64 = 3;
 
 /// Connections per period, and how many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +128,9 @@ pub struct World {
     plans: Vec<Plan>,
     listed: Vec<Listed>,
     banned: Vec<Listed>,
+    /// What DNSBLs list, and whether anything is left to it.
+    by_dnsbl: Vec<(ListedKey, bool)>,
+    observes_listed: bool,
     /// Services with `only_from`, and those of them that answer with a reset.
     restricted: u16,
     resetting: u16,
@@ -179,6 +187,8 @@ impl World {
             plans: plans.to_vec(),
             listed: Vec::new(),
             banned: Vec::new(),
+            by_dnsbl: Vec::new(),
+            observes_listed: false,
             restricted: 0,
             resetting: 0,
             mode: Mode::Enforce,
@@ -256,6 +266,18 @@ impl World {
         let entry = Entry::new(0, 0, self.id(service).bit());
         self.banned.push(Listed { network: parsed(network), entry });
         self
+    }
+
+    /// A source that DNSBLs list for a service.
+    pub fn list_by_dnsbl(mut self, service: &str, source: &str, has_something_left: bool) -> Self {
+        let source = Address::from(source.parse::<IpAddr>().expect("an address"));
+        self.by_dnsbl.push((ListedKey::new(source, self.id(service)), has_something_left));
+        self
+    }
+
+    /// What such sources would be refused is only counted.
+    pub fn observe_listed(self) -> Self {
+        Self { observes_listed: true, ..self }
     }
 
     /// Each network is a list of its own.
@@ -349,6 +371,9 @@ impl World {
             .ban("smtp", "192.128.2.0/24")
             .ban("smtp", "192.2.2.7/32")
             .ban("smtp", "2001:db8:17::/48")
+            .list_by_dnsbl("smtp", "192.16.2.7", false)
+            .list_by_dnsbl("smtp", "192.32.2.7", true)
+            .list_by_dnsbl("smtp", "2001:db8:37::7", false)
             .observe("192.4.0.0/16")
             .block_all_packets("192.8.0.0/16")
             .block_all_packets("2001:db8:27::/48")
@@ -414,6 +439,10 @@ impl World {
         set.event_interval_ns = self.event_interval_ns;
         (set.restricted, set.resetting) = (self.restricted, self.resetting);
         set.proving = self.proving;
+        set.asking = self.by_dnsbl.iter().filter_map(|(key, _)| key.service()).fold(0, |all, id| all | id.bit());
+        set.listed_increment_ns = LISTED_INTERVAL_NS;
+        set.listed_tolerance_ns = LISTED_INTERVAL_NS * (LISTED_BURST - 1);
+        set.set_observes_listed(self.observes_listed);
         set.set_challenge(self.challenge);
         set.challenge_interval_ns = self.challenge_interval_ns;
         set.put_stations([STATION]);
@@ -449,6 +478,14 @@ impl World {
         self.banned.iter().map(|listed| {
             let (network, prefix) = mapped(listed.network);
             Compiled { network, prefix, entry: listed.entry }
+        })
+    }
+
+    /// What DNSBLs list, for ever.
+    pub fn by_dnsbl(&self) -> impl Iterator<Item = (ListedKey, DnsblListed)> {
+        self.by_dnsbl.iter().map(|(key, has_something_left)| {
+            let used_until_ns = if *has_something_left { 0 } else { u64::MAX };
+            (*key, DnsblListed { until_ns: u64::MAX, used_until_ns, ..Zeroable::zeroed() })
         })
     }
 
