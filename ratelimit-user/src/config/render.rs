@@ -187,7 +187,7 @@ fn reputation_section(reputation: &Reputation, extent: Extent) -> Section {
     section.set_unless_default("timeout", &reputation.timeout, &base.timeout, Text(reputation.timeout));
     section.set_unless_default("test_every", &reputation.test_every, &base.test_every, Text(reputation.test_every));
     section.set_unless_default("resolvers", &reputation.resolvers, &base.resolvers, texts(&reputation.resolvers));
-    section.set_unless_default("sources", &reputation.sources, &base.sources, reputation.sources);
+    section.set_unless_default("answers", &reputation.answers, &base.answers, reputation.answers);
     section
 }
 

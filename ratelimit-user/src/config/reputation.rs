@@ -30,7 +30,7 @@ pub struct Reputation {
     /// None means those of the system.
     pub resolvers: Vec<SocketAddr>,
     /// The most answers that are remembered.
-    pub sources: u32,
+    pub answers: u32,
     pub services: BTreeMap<String, ServiceReputation>,
     /// At most [`MOST_DNSBLS`], no name twice.
     pub dnsbl: Vec<Dnsbl>,
@@ -154,7 +154,7 @@ impl Default for Reputation {
             timeout: Duration::seconds(2),
             test_every: Duration::seconds(300),
             resolvers: Vec::new(),
-            sources: 1 << 18,
+            answers: 1 << 18,
             services: BTreeMap::new(),
             dnsbl: Vec::new(),
         }

@@ -102,7 +102,7 @@ impl Desk {
         let mut state = State {
             asker: asker(&policy),
             zones: policy.zones.iter().map(|zone| ZoneState::new(&zone.dnsbl, at)).collect(),
-            answers: Answers::new(policy.reputation.sources as usize),
+            answers: Answers::new(policy.reputation.answers as usize),
             policy: Arc::new(policy),
             generation: 0,
             gate,

@@ -31,10 +31,14 @@ use tokio::io::unix::AsyncFd;
 /// Who completed a handshake longer ago is not waited for any more: nobody was here to look him up.
 const STALE_NS: u64 = 60_000_000_000;
 
+/// Handshakes that are taken before those who were asked about get their turn.
+const AT_ONCE: u64 = 64;
+
 /// Takes handshakes out of the kernel's buffer to the desk, for ever.
 pub async fn pump(buffer: RingBuf<MapData>, desk: &Desk) -> Result<Infallible, io::Error> {
     // SAFETY: the buffer owns its descriptor and keeps the same one until it is dropped, after the registration.
     let mut buffer = unsafe { AsyncFd::register(buffer) }?;
+    let mut taken: u64 = 0;
     loop {
         let mut ready = buffer.readable_mut().await?;
         while let Some(bytes) = ready.get_inner_mut().next() {
@@ -43,6 +47,11 @@ pub async fn pump(buffer: RingBuf<MapData>, desk: &Desk) -> Result<Infallible, i
             let is_fresh = crate::plane::now().0.saturating_sub(handshake.at_ns) < STALE_NS;
             if let Some(id) = handshake.service().filter(|_| is_fresh) {
                 desk.take_handshake(handshake.source, id);
+            }
+            drop(bytes);
+            taken += 1;
+            if taken.is_multiple_of(AT_ONCE) {
+                tokio::task::yield_now().await;
             }
         }
         ready.clear_ready();

@@ -27,7 +27,7 @@ const KEYS: &[&str] = &[
     "timeout",
     "test_every",
     "resolvers",
-    "sources",
+    "answers",
     "services",
     "dnsbl",
 ];
@@ -79,8 +79,8 @@ impl Reader {
             reputation.resolvers = self.resolvers(node);
         }
         let range = u64::from(FEWEST_ANSWERS)..=u64::from(MOST_ANSWERS);
-        let sources = fields.get("sources").and_then(|node| self.integer(node, range, "sources = 262144"));
-        reputation.sources = sources.and_then(|read| u32::try_from(read).ok()).unwrap_or(reputation.sources);
+        let answers = fields.get("answers").and_then(|node| self.integer(node, range, "answers = 262144"));
+        reputation.answers = answers.and_then(|read| u32::try_from(read).ok()).unwrap_or(reputation.answers);
         if let Some(node) = fields.get("services") {
             reputation.services = self.service_reputations(node);
         }

@@ -171,7 +171,7 @@ fn nobody_is_asked_unless_it_is_configured() {
     assert_eq!(default.limit.to_string(), "6/min burst 3");
     assert_eq!((default.ttl_min, default.ttl_max), (Duration::seconds(60), Duration::hours(1)));
     assert_eq!((default.timeout, default.test_every), (Duration::seconds(2), Duration::seconds(300)));
-    assert_eq!((default.kill, default.sources), (false, 262_144));
+    assert_eq!((default.kill, default.answers), (false, 262_144));
     assert!(default.dnsbl.is_empty() && default.resolvers.is_empty() && default.services.is_empty());
 }
 
@@ -188,7 +188,7 @@ kill = true
 timeout = \"500ms\"
 test_every = \"10m\"
 resolvers = [\"127.0.0.1\", \"[::1]:5353\"]
-sources = 1024
+answers = 1024
 
 [reputation.services.smtp]
 threshold = 2
@@ -209,7 +209,7 @@ force_ban = true
     )
     .reputation;
     assert_eq!((read.threshold, read.action, read.mode), (5, Verdict::Note, Some(Mode::Enforce)));
-    assert_eq!((read.limit.to_string().as_str(), read.kill, read.sources), ("10/min burst 4", true, 1024));
+    assert_eq!((read.limit.to_string().as_str(), read.kill, read.answers), ("10/min burst 4", true, 1024));
     assert_eq!((read.ttl_min, read.ttl_max), (Duration::seconds(90), Duration::hours(2)));
     assert_eq!(read.timeout.to_string(), "500ms");
     assert_eq!(read.resolvers, ["127.0.0.1:53", "[::1]:5353"].map(|text| text.parse().expect("an address")));
@@ -317,7 +317,7 @@ fn wrong_values_of_reputation() {
             "resolvers = [\"127.0.0.1\", \"127.0.0.1:53\"]",
             "resolvers[1]: \"127.0.0.1:53\" is written twice\n    remove one of the two",
         ),
-        ("sources = 1023", "sources: 1023 is out of range\n    write 1024 to 16777216"),
+        ("answers = 1023", "answers: 1023 is out of range\n    write 1024 to 16777216"),
         (
             "limit = { rate = \"6/min\" }",
             "limit: the key burst is missing\n    add it, as in { rate = \"300/min\", burst = 300 }",

@@ -203,7 +203,7 @@ fn reputation(names: Vec<String>) -> impl Strategy<Value = Reputation> {
     (acts, times, resolvers, services, dnsbl).prop_map(
         |(
             (threshold, action, mode, limit, kill),
-            (min, max, timeout, test_every, sources),
+            (min, max, timeout, test_every, answers),
             resolvers,
             services,
             dnsbl,
@@ -219,7 +219,7 @@ fn reputation(names: Vec<String>) -> impl Strategy<Value = Reputation> {
                 timeout: Duration::seconds(timeout),
                 test_every: Duration::seconds(test_every),
                 resolvers,
-                sources,
+                answers,
                 services,
                 dnsbl,
             }

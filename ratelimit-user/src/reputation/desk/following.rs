@@ -99,7 +99,7 @@ impl State {
     /// Answers are read again: what they mean may be configured otherwise.
     fn move_answers(&mut self, moved: &[Option<u16>]) {
         let policy = Arc::clone(&self.policy);
-        let mut answers = Answers::new(policy.reputation.sources as usize);
+        let mut answers = Answers::new(policy.reputation.answers as usize);
         for ((index, source), kept) in self.answers.iter() {
             let Some(to) = moved.get(usize::from(*index)).copied().flatten() else { continue };
             let Some(zone) = policy.zone(to) else { continue };

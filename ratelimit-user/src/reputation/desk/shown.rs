@@ -33,7 +33,7 @@ impl Desk {
             threshold: reputation.threshold,
             zones: state.policy.zones.iter().zip(&state.zones).map(|(zone, state)| view(zone, state)).collect(),
             answers: state.answers.len() as u64,
-            answers_most: reputation.sources.into(),
+            answers_most: reputation.answers.into(),
             in_force: state.in_force.len() as u64,
             handshakes: state.counts.handshakes,
             not_asked: state.counts.not_asked,
