@@ -8,6 +8,7 @@ pub mod controller;
 pub mod cost;
 pub mod debian;
 pub mod demo;
+pub mod dns;
 mod enter;
 pub mod feed;
 pub mod flood;

@@ -50,7 +50,9 @@ pub const GATEWAY: Tree = Tree {
         "openssl",
         "postfix",
         "procps",
+        "rbldnsd", // a DNSBL
         "swaks",
+        "unbound", // a resolver
     ],
     witnesses: &[
         "usr/bin/curl",
@@ -67,6 +69,8 @@ pub const GATEWAY: Tree = Tree {
         "usr/sbin/iptables-legacy",
         "usr/sbin/nft",
         "usr/sbin/postfix",
+        "usr/sbin/rbldnsd",
+        "usr/sbin/unbound",
     ],
     left_out: &[],
     extracted_mb: 210,

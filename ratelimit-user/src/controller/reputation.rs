@@ -75,7 +75,7 @@ impl Controller {
         });
         if acts_by_ban && reputation.ttl_max.as_std() > LONG_BAN {
             warnings.push(format!(
-                "reputation: sources that DNSBLs list are banned for up to {}: who is delisted waits as long; lower ttl_max",
+                "reputation: sources that DNSBLs list are banned for up to {}: who is delisted waits as long; lower `max` of `ttl`",
                 reputation.ttl_max
             ));
         }

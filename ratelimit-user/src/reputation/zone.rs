@@ -17,6 +17,8 @@ const NEGATIVE: Duration = Duration::from_secs(300);
 pub struct ZoneState {
     pub health: Health,
     pub tested: Option<Instant>,
+    /// When it was asked last about what no list may hold, along with a source.
+    pub controlled: Option<Instant>,
     pub budget: Budget,
     /// A turn for each question that may wait for its answer.
     pub turns: Arc<Semaphore>,
@@ -45,6 +47,7 @@ impl ZoneState {
         Self {
             health: Health::new(!dnsbl.tests.is_none(), at),
             tested: None,
+            controlled: None,
             budget: Budget::new(dnsbl.queries_per_day),
             turns: Arc::new(Semaphore::new(dnsbl.concurrency as usize)),
             waiting: Waiting::default(),

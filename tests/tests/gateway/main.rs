@@ -19,6 +19,7 @@ mod proof;
 mod proven;
 mod records;
 mod refusals;
+mod reputation;
 mod scans;
 mod shown;
 mod sockets;

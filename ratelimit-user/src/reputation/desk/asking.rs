@@ -17,6 +17,7 @@ use crate::{
     reputation::{
         answers::Kept,
         ask::{Answer, Asker},
+        health::Trouble,
         name::query_name,
         zone::ZoneState,
     },
@@ -26,6 +27,9 @@ use crate::{
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(3600);
 /// Sources that are asked about at the same time; others are not asked about.
 const MOST_IN_FLIGHT: usize = 50_000;
+
+/// How often a zone is asked about what no list may hold while sources come.
+const CONTROL_EVERY: Duration = Duration::from_secs(10);
 
 /// Questions about a source.
 pub(super) struct Job {
@@ -38,8 +42,16 @@ pub(super) struct Job {
 
 struct Question {
     zone: u16,
+    about: About,
     name: String,
     turns: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Source,
+    /// What no list may hold: a zone that lists it is not believed when it lists the source.
+    Control(IpAddr),
 }
 
 /// What became of a question. Its turn may not have come in time.
@@ -53,17 +65,23 @@ impl Desk {
             // One deadline for all zones, waiting for a turn included.
             let deadline = Instant::now() + timeout;
             let outcomes = join_all(questions.iter().map(|question| outcome(&asker, question, deadline))).await;
-            let asked = questions.iter().map(|question| question.zone).zip(outcomes);
+            let asked = questions.iter().map(|question| (question.zone, question.about)).zip(outcomes);
             desk.finish(source, generation, asked.collect());
         });
     }
 
     /// Acts on what came back.
-    fn finish(&self, source: IpAddr, generation: u64, asked: Vec<(u16, Outcome)>) {
+    fn finish(&self, source: IpAddr, generation: u64, asked: Vec<((u16, About), Outcome)>) {
         let mut state = self.lock();
-        let zones: Vec<u16> = asked.iter().map(|(zone, _)| *zone).collect();
-        if generation == state.generation {
-            asked.into_iter().for_each(|(zone, outcome)| state.note(zone, source, outcome));
+        let zones: Vec<u16> = asked.iter().map(|((zone, _), _)| *zone).collect();
+        let (controls, sources): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|((_, about), _)| *about != About::Source);
+        let is_same = generation == state.generation;
+        for ((zone, about), outcome) in controls.into_iter().chain(sources).filter(|_| is_same) {
+            match about {
+                About::Source => state.note(zone, source, outcome),
+                About::Control(address) => state.note_control(zone, address, outcome),
+            }
         }
         let mut services = state.in_flight.remove(&source).unwrap_or_default().into_iter();
         if let Some(id) = services.next() {
@@ -137,7 +155,7 @@ impl State {
             for (source, id) in busiest {
                 let is_known = self.answers.get(&(index, source), at).is_some();
                 if !is_known && !self.in_flight.contains_key(&source) && self.take(index, 1, now_s) {
-                    let question = self.question_of(index, source);
+                    let question = self.question_of(index, source, About::Source);
                     jobs.extend(self.job(source, id, question.into_iter().collect()));
                 }
             }
@@ -172,7 +190,8 @@ impl State {
             if !is_admitted {
                 state.counts.of_one_network += 1;
             } else if state.waiting.is_empty() && self.take(*index, 1, now_s) {
-                questions.extend(self.question_of(*index, source));
+                questions.extend(self.control(*index, source, at, now_s));
+                questions.extend(self.question_of(*index, source, About::Source));
             } else if let Some(state) = self.zones.get_mut(usize::from(*index)) {
                 // Who comes now must not be before those that wait and come more often.
                 state.counts.over_budget += 1;
@@ -182,10 +201,44 @@ impl State {
         questions
     }
 
-    fn question_of(&self, index: u16, source: IpAddr) -> Option<Question> {
+    /// A zone may have begun to list the world since it was tested. One question now and then along with those about sources
+    /// finds that out before anything follows.
+    fn control(&mut self, index: u16, source: IpAddr, at: Instant, now_s: u64) -> Option<Question> {
+        let policy = Arc::clone(&self.policy);
+        let unlisted = &policy.zone(index)?.dnsbl.tests.unlisted;
+        let address = unlisted.iter().find(|test| test.is_ipv4() == source.is_ipv4()).or(unlisted.first())?;
+        let state = self.zones.get_mut(usize::from(index))?;
+        if state.controlled.is_some_and(|before| at.saturating_duration_since(before) < CONTROL_EVERY) {
+            return None;
+        }
+        state.controlled = Some(at);
+        if self.take(index, 1, now_s) { self.question_of(index, *address, About::Control(*address)) } else { None }
+    }
+
+    fn question_of(&self, index: u16, address: IpAddr, about: About) -> Option<Question> {
         let (zone, state) = (self.policy.zone(index)?, self.zones.get(usize::from(index))?);
-        let name = query_name(source, zone.asked().ok()?);
-        Some(Question { zone: index, name, turns: Arc::clone(&state.turns) })
+        let name = query_name(address, zone.asked().ok()?);
+        Some(Question { zone: index, about, name, turns: Arc::clone(&state.turns) })
+    }
+
+    /// That a zone does not list what none may changes nothing; anything else is as if it was tested.
+    fn note_control(&mut self, index: u16, address: IpAddr, outcome: Outcome) {
+        let policy = Arc::clone(&self.policy);
+        let (Some(zone), Some(state)) = (policy.zone(index), self.zones.get_mut(usize::from(index))) else { return };
+        let Some((answer, _)) = outcome else {
+            state.not_asked();
+            return;
+        };
+        let (at, before) = (Instant::now(), state.health.trouble().cloned());
+        match answer {
+            Answer::Nothing { .. } => {}
+            Answer::Failed(failure) => state.health.note_failure(failure, at),
+            Answer::Records { records, .. } => match zone.dnsbl.check(&records) {
+                Err(fault) => state.health.note_fault(fault, at),
+                Ok(()) => state.health.note_tests(Err(Trouble::ListsEverything(address)), at),
+            },
+        }
+        self.follow_health(index, before.as_ref());
     }
 
     /// Writes down what a zone said of a source.
