@@ -54,6 +54,8 @@ pub enum Says {
 struct Zone {
     says: Says,
     listed: HashMap<String, (Vec<Ipv4Addr>, u32)>,
+    /// And whatever begins with this octet.
+    listed_octet: Option<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +109,7 @@ impl Impostor {
             let address: IpAddr = address.parse().expect("an address");
             listed.insert(reversed(address), (vec![Ipv4Addr::new(127, 0, 0, 2)], TTL));
         }
-        self.lock().zones.insert(zone.to_owned(), Zone { says: Says::Lists, listed });
+        self.lock().zones.insert(zone.to_owned(), Zone { says: Says::Lists, listed, listed_octet: None });
     }
 
     pub fn say(&self, zone: &str, says: Says) {
@@ -119,6 +121,11 @@ impl Impostor {
         self.with(zone, |zone| {
             zone.listed.insert(reversed(address), (records, ttl));
         });
+    }
+
+    /// Lists every IPv4 address that begins with an octet.
+    pub fn list_all_of(&self, zone: &str, octet: u8) {
+        self.with(zone, |zone| zone.listed_octet = Some(octet));
     }
 
     pub fn delist(&self, zone: &str, address: IpAddr) {
@@ -256,7 +263,9 @@ impl State {
             TXT => vec![Record::txt(name, "listed by a test", ttl)],
             _ => records.iter().map(|record| Record::a(name, *record, ttl)).collect(),
         };
-        let listed = zone.listed.get(&labels);
+        let of_octet = zone.listed_octet.filter(|octet| labels.ends_with(&format!(".{octet}")));
+        let of_octet = of_octet.map(|_| (vec![Ipv4Addr::new(127, 0, 0, 2)], TTL));
+        let listed = zone.listed.get(&labels).or(of_octet.as_ref());
         let plain = listed.map_or_else(
             || nothing.clone(),
             |(records, ttl)| Reply { records: of(&question.name, records, *ttl), ..Reply::default() },

@@ -59,6 +59,7 @@ fn whatever_breaks_hinders_nobody_is_said_and_comes_back() -> Result<()> {
     }
     let test_entry = IpAddr::from([127, 0, 0, 2]);
     impostor.delist("empty.test", test_entry);
+    impostor.list("hundred.test", test_entry, &hundred, 300);
 
     for source in &sources {
         ensure!(place.connects_of(*source, 25, 8)? == 8, "{source} is hindered; {:#?}", place.view()?);
@@ -79,7 +80,9 @@ fn whatever_breaks_hinders_nobody_is_said_and_comes_back() -> Result<()> {
     for (zone, _, _) in &ways {
         impostor.say(zone, Says::Lists);
     }
-    impostor.list("empty.test", test_entry, &["127.0.0.2"], 300);
+    for mended in ["empty.test", "hundred.test"] {
+        impostor.list(mended, test_entry, &["127.0.0.2"], 300);
+    }
     place.wait_until_well()?;
     impostor.list("servfail.test", listed(), &["127.0.0.2"], 300);
     place.arrive(listed(), 25)?;

@@ -1,7 +1,11 @@
 //! Reputation: DNSBLs that are asked about real connections, real ones and an impostor that breaks as a test wants.
 
 mod broken;
+mod budget;
+mod killed;
 mod listed;
+mod mixed;
+mod pace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
@@ -111,14 +115,18 @@ impl Place {
     }
 }
 
-/// From the thread's own namespace. The greeting is read, so that nothing is left to be refused.
 fn connect(source: IpAddr, port: u16) -> Result<bool> {
+    Ok(connected(source, port)?.is_some())
+}
+
+/// A connection by its first SYN, from the thread's own namespace.
+fn connected(source: IpAddr, port: u16) -> Result<Option<Socket>> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(source, 0)), Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
     let server = SocketAddr::new(gateway_for(source), port);
     match socket.connect_timeout(&server.into(), ONE_SYN) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(false),
+        Ok(()) => Ok(Some(socket)),
+        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
         Err(error) => Err(error).with_context(|| format!("connecting {source} to port {port}")),
     }
 }
