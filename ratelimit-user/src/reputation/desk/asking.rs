@@ -25,8 +25,8 @@ use crate::{
 
 /// That a source is not listed is remembered for so long at most.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(3600);
-/// Sources that are asked about at the same time; others are not asked about.
-const MOST_IN_FLIGHT: usize = 50_000;
+/// Sources that are asked about at the same time, some 5 KiB each; others are not asked about.
+const MOST_IN_FLIGHT: usize = 16_384;
 
 /// How often a zone is asked about what no list may hold while sources come.
 const CONTROL_EVERY: Duration = Duration::from_secs(10);
