@@ -20,6 +20,7 @@ pub use crate::controller::{Options, PathOverrides};
 use crate::{
     config::Mode,
     controller::{Controller, note_ban_hits, note_proven},
+    export::{self, Exporter},
     interface::AddressWatch,
     lists::keeper::keep,
     lock::Lock,
@@ -91,6 +92,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     let handshakes = tokio::spawn(take_handshakes(Arc::clone(controller)));
     let desk = lock(controller).desk();
     let zones = tokio::spawn(keep_desk(desk.clone()));
+    let exported = tokio::spawn(keep_export(Arc::clone(controller)));
     let kills = tokio::spawn(end_connections(Arc::clone(controller)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -144,6 +146,7 @@ async fn work(controller: &Arc<Mutex<Controller>>, socket: &Path) -> anyhow::Res
     handshakes.abort();
     zones.abort();
     kills.abort();
+    exported.abort();
     drop(tokio::task::spawn_blocking(move || desk.settle()).await);
     Ok(end)
 }
@@ -245,6 +248,22 @@ async fn keep_desk(desk: Desk) {
         }
     };
     tokio::join!(tested, kept);
+}
+
+/// Writes bans down for whoever asks for them by DNS, where that is configured.
+async fn keep_export(controller: Arc<Mutex<Controller>>) {
+    let mut tick = interval(export::EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut exporter = Exporter::default();
+    loop {
+        tick.tick().await;
+        let controller = Arc::clone(&controller);
+        let written = tokio::task::spawn_blocking(move || {
+            crate::controller::export(&controller, &mut exporter);
+            exporter
+        });
+        exporter = written.await.unwrap_or_default();
+    }
 }
 
 /// Ends connections of listed sources, where that is configured.

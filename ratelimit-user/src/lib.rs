@@ -12,6 +12,7 @@ pub mod config;
 pub mod controller;
 pub mod daemon;
 pub mod events;
+pub mod export;
 pub mod guard;
 pub mod interface;
 pub mod layout;

@@ -15,7 +15,7 @@ use crate::netns::{End, Namespace, veth};
 use crate::process::Process;
 
 pub use impostor::{Impostor, Says};
-pub use message::{Answer, query};
+pub use message::{Answer, query, query_text};
 
 /// Where the gateway is, and where servers of names are.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 53, 1);

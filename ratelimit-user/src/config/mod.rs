@@ -5,6 +5,7 @@
 mod check;
 mod diagnostic;
 mod dnsbl_preset;
+mod export;
 pub mod grammar;
 mod limit;
 mod list;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Position};
 pub use dnsbl_preset::{DnsblFacts, DnsblPreset};
+pub use export::{Export, LONGEST_CONTACT};
 pub use grammar::{
     Burst, ByteSize, Code, Connections, Duration, GrammarError, Mode, Network, Pattern, Period, Rate, fold_address,
 };
@@ -72,6 +74,7 @@ pub struct Config {
     pub lists: Vec<List>,
     pub paths: Paths,
     pub proof: Proof,
+    pub export: Export,
     /// Asks nobody unless it names a DNSBL.
     pub reputation: Reputation,
     /// The built-in ones first in their own order, then the file's in its order. 1 to 16.
@@ -229,6 +232,7 @@ impl Default for Config {
             lists: Vec::new(),
             paths: Paths::default(),
             proof: Proof::default(),
+            export: Export::default(),
             reputation: Reputation::default(),
             services: DEFAULT_SERVICES.into_iter().filter_map(|(name, _)| Service::built_in(name)).collect(),
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::EntryKind;
+use super::export::LONGEST_CONTACT;
 use super::grammar::{Code, Duration as Span, GrammarError, Network, Rate};
 use super::limit::{LONGEST_DRAIN, Level, Limit};
 use super::list::{LONGEST_LIST_NAME, MOST_LISTS};
@@ -22,6 +23,7 @@ pub enum Problem {
     Entry(#[from] EntryProblem),
     List(#[from] ListProblem),
     Reputation(#[from] ReputationProblem),
+    Export(#[from] ExportProblem),
 }
 
 impl Problem {
@@ -48,6 +50,7 @@ impl Problem {
             Self::Entry(problem) => problem.remedy(),
             Self::List(problem) => problem.remedy(),
             Self::Reputation(problem) => problem.remedy(),
+            Self::Export(problem) => problem.remedy(),
         }
     }
 }
@@ -357,6 +360,26 @@ impl ListProblem {
             Self::AllPacketsOfAllow => "remove all_packets, or write action = \"block\"".into(),
             Self::Customers { .. } => "leave `services` out to act on smtp alone".into(),
             Self::CutsOff { .. } => "add it to only_from or to trust if it should reach the service".into(),
+        }
+    }
+}
+
+/// The table `[export]`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExportProblem {
+    #[error("bans are exported, and nobody to write to is named")]
+    NoContact,
+    #[error("{value} is not a contact")]
+    Contact { value: String },
+}
+
+impl ExportProblem {
+    fn remedy(&self) -> String {
+        match self {
+            Self::NoContact => "add contact = \"postmaster@example.org\": who is banned by mistake needs it".into(),
+            Self::Contact { .. } => {
+                format!("write an address or a URL of at most {LONGEST_CONTACT} characters, without spaces and $")
+            }
         }
     }
 }

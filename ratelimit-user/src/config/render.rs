@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 use std::num::NonZeroU32;
 
+use super::export::Export;
 use super::limit::Limit;
 use super::list::{Change, Format, List, Source};
 use super::proof::Proof;
@@ -90,6 +91,7 @@ fn render(config: &Config, extent: Extent) -> String {
     }
     paths.append_to(&mut out, "paths");
     proof_section(&config.proof, extent).append_to(&mut out, "proof");
+    export_section(&config.export, extent).append_to(&mut out, "export");
     append_reputation(&mut out, &config.reputation, extent);
 
     for list in &config.lists {
@@ -118,6 +120,21 @@ fn proof_section(proof: &Proof, extent: Extent) -> Section {
     section.set_unless_default("retry_rate", &ours, &theirs, Text(ours));
     section.set_unless_default("sources", &proof.sources, &base.sources, proof.sources);
     section.set_unless_default("namespaces", &proof.namespaces, &base.namespaces, Text(proof.namespaces.name()));
+    section
+}
+
+fn export_section(export: &Export, extent: Extent) -> Section {
+    let mut section = Section::new(extent);
+    let base = Export::default();
+    if let Some(path) = &export.path {
+        section.set("path", Text(path.display()));
+    }
+    if !export.contact.is_empty() {
+        section.set("contact", Text(&export.contact));
+    }
+    let third = export.include_third_party;
+    section.set_unless_default("include_third_party", &third, &base.include_third_party, third);
+    section.set_unless_default("ttl_max", &export.ttl_max, &base.ttl_max, Text(export.ttl_max));
     section
 }
 

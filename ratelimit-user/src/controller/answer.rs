@@ -73,6 +73,7 @@ impl Controller {
         warnings.extend(ephemeral_ports_warning(&self.effective));
         warnings.extend(self.list_warnings());
         warnings.extend(self.reputation_warnings());
+        warnings.extend(self.export_error.clone());
         warnings
     }
 
@@ -226,6 +227,9 @@ pub fn differences(before: &Config, after: &Config) -> Vec<String> {
     }
     if before.reputation != after.reputation {
         lines.push("reputation: changed".to_owned());
+    }
+    if before.export != after.export {
+        lines.push("export: changed".to_owned());
     }
     let by_name = |config: &Config| -> BTreeMap<String, crate::config::Service> {
         config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()

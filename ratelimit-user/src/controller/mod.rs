@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 mod bans;
+mod export;
 mod follow;
 mod hits;
 mod limits;
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use bans::note_ban_hits;
+pub use export::export;
 pub use proof::{keep_proven, note_proven};
 pub use start::Options;
 
@@ -98,6 +100,8 @@ pub struct Controller {
     started: Instant,
     /// The latest reload that was refused.
     config_error: Option<String>,
+    /// Why bans are not exported, where they should be.
+    export_error: Option<String>,
 }
 
 impl Controller {

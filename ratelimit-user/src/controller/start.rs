@@ -147,6 +147,7 @@ impl Controller {
             plane_changed: watch::Sender::new(()),
             started: Instant::now(),
             config_error: None,
+            export_error: None,
         };
         controller.begin_proof();
         Ok(controller)

@@ -119,18 +119,29 @@ fn name_bytes(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// What a server said: its code, and how many records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a server said: its code, how many records, and of the first one how long it is good and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub code: u8,
     pub records: u16,
+    pub ttl: Option<u32>,
+    pub data: Vec<u8>,
 }
 
 /// Asks a server for the A records of a name, from the thread's own namespace.
 pub fn query(server: SocketAddr, name: &str) -> Result<Answer> {
+    query_for(server, name, A)
+}
+
+/// The same for its text.
+pub fn query_text(server: SocketAddr, name: &str) -> Result<Answer> {
+    query_for(server, name, TXT)
+}
+
+fn query_for(server: SocketAddr, name: &str, kind: u16) -> Result<Answer> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let question = Question { id: 0x4242, name: name.to_owned(), kind: A };
+    let question = Question { id: 0x4242, name: name.to_owned(), kind };
     let mut bytes = question.id.to_be_bytes().to_vec();
     [0x0100, 1, 0, 0, 0].into_iter().for_each(|word: u16| bytes.extend(word.to_be_bytes()));
     bytes.extend(question.bytes());
@@ -138,7 +149,12 @@ pub fn query(server: SocketAddr, name: &str) -> Result<Answer> {
     let mut answer = [0; 4096];
     let (length, _) = socket.recv_from(&mut answer).context("no answer")?;
     ensure!(length >= HEADER && answer[..2] == bytes[..2], "an answer to something else");
-    Ok(Answer { code: answer[3] & 0xf, records: u16::from_be_bytes([answer[6], answer[7]]) })
+    let records = u16::from_be_bytes([answer[6], answer[7]]);
+    // The name of a record is two bytes that point at the question's.
+    let first = answer[..length].get(bytes.len() + 6..).filter(|_| records > 0);
+    let ttl = first.and_then(|first| Some(u32::from_be_bytes(first.get(..4)?.try_into().ok()?)));
+    let data = first.and_then(|first| first.get(6..)).unwrap_or_default().to_vec();
+    Ok(Answer { code: answer[3] & 0xf, records, ttl, data })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod changes;
 mod connections;
 mod delivery;
 mod explain;
+mod export;
 mod families;
 mod flood;
 mod gap;

@@ -2,6 +2,7 @@
 //! one wrong value hides no other and each is reported where it stands.
 
 mod entry;
+mod export;
 mod list;
 mod node;
 mod proof;
@@ -36,6 +37,7 @@ const KEYS: &[&str] = &[
     "paths",
     "proof",
     "reputation",
+    "export",
     "services",
 ];
 const PATH_KEYS: &[&str] = &["socket", "pins", "state"];
@@ -109,7 +111,8 @@ fn stands_alone(problem: &Problem) -> bool {
         | Problem::Service(_)
         | Problem::Entry(_)
         | Problem::List(_)
-        | Problem::Reputation(_) => false,
+        | Problem::Reputation(_)
+        | Problem::Export(_) => false,
     }
 }
 
@@ -246,6 +249,9 @@ impl Reader {
         }
         if let Some(node) = fields.get("reputation") {
             self.reputation(node, &mut config.reputation);
+        }
+        if let Some(node) = fields.get("export") {
+            self.export(node, &mut config.export);
         }
     }
 

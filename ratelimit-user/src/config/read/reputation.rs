@@ -123,7 +123,7 @@ impl Reader {
         }
     }
 
-    fn time(
+    pub(super) fn time(
         &mut self,
         fields: &Fields<'_>,
         key: &str,

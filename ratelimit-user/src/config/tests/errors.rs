@@ -124,7 +124,7 @@ fn unknown_keys() {
         (
             "colour = 1\n",
             "t.toml:1:1: colour: unknown key
-    remove it; known here: interfaces, mode, memory, events_per_second, trust, allow, block, never_block, lists, paths, proof, reputation, services",
+    remove it; known here: interfaces, mode, memory, events_per_second, trust, allow, block, never_block, lists, paths, proof, reputation, export, services",
         ),
         (
             "[services.smtp]\ncolour = 50\n",

@@ -55,9 +55,19 @@ fn every_list_of_the_shipped_file_is_right() {
 }
 
 #[test]
+fn the_export_of_the_shipped_file_is_right() {
+    let start = SHIPPED.find("# Bans, written as").expect("the table");
+    let end = SHIPPED.find("# The services. All keys").expect("the next table");
+    let example = SHIPPED[start..end].lines().filter_map(|line| line.strip_prefix("#     "));
+    let text = format!("[export]\n{}", example.collect::<Vec<_>>().join("\n"));
+    let export = Config::parse(&text, "ratelimit.toml").expect("it is right").config.export;
+    assert!(export.path.is_some() && !export.contact.is_empty());
+}
+
+#[test]
 fn every_dnsbl_of_the_shipped_file_is_right() {
     let start = SHIPPED.find("#     [reputation.services.imap]").expect("an example");
-    let end = SHIPPED.find("# The services. All keys").expect("the next table");
+    let end = SHIPPED.find("# Bans, written as").expect("the next table");
     let example =
         |line: &str| line.strip_prefix("#     ").map(|line| line.split("    ").next().unwrap_or(line).to_owned());
     let is_setting = |line: &String| line.starts_with('[') || line.contains(" = ");

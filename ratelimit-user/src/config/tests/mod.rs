@@ -1,5 +1,6 @@
 mod entries;
 mod errors;
+mod export;
 mod files;
 mod grammar;
 mod lists;

@@ -11,8 +11,8 @@ use proptest::sample::{Index, select, subsequence};
 use super::config;
 use crate::config::{
     Action, Burst, ByteSize, Challenge, Change, Code, Config, DEFAULT_SERVICES, Deny, Destination, Dnsbl, DnsblPreset,
-    Duration, Entry, Format, Interfaces, Limit, List, Mode, Namespaces, Network, Paths, Period, Permit, Prefix, Preset,
-    Proof, Rate, Reputation, Scope, Service, ServiceReputation, Source, Tests, Verdict,
+    Duration, Entry, Export, Format, Interfaces, Limit, List, Mode, Namespaces, Network, Paths, Period, Permit, Prefix,
+    Preset, Proof, Rate, Reputation, Scope, Service, ServiceReputation, Source, Tests, Verdict,
 };
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -241,6 +241,18 @@ fn proof() -> impl Strategy<Value = Proof> {
     )
 }
 
+fn export() -> impl Strategy<Value = Export> {
+    let path = "/[a-z]{1,10}".prop_map(PathBuf::from);
+    (option::of(path), "[a-z@.]{1,20}", any::<bool>(), 10..=3_600_u64).prop_map(
+        |(path, contact, include_third_party, ttl)| Export {
+            path,
+            contact,
+            include_third_party,
+            ttl_max: Duration::seconds(ttl),
+        },
+    )
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let interfaces = prop_oneof![
         Just(Interfaces::Auto),
@@ -253,7 +265,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         (Just(services), entries(names.clone()), reputation(names))
     });
     let memory = (1_u64 << 20..=1 << 30).prop_map(ByteSize::from_bytes);
-    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries, lists(), proof()).prop_map(
+    (interfaces, mode(), memory, 0..=10_000_u32, paths, with_entries, lists(), (proof(), export())).prop_map(
         |(
             interfaces,
             mode,
@@ -262,7 +274,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             paths,
             (services, [trust, allow, block], reputation),
             (lists, never_block),
-            proof,
+            (proof, export),
         )| Config {
             lists,
             never_block,
@@ -275,6 +287,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             block,
             paths,
             proof,
+            export,
             reputation,
             services,
         },

@@ -1,0 +1,59 @@
+//! What bans are exported.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use super::Controller;
+use crate::{
+    api::BanView,
+    bans::By,
+    config::Export,
+    export::{Banned, Exporter, rest},
+};
+
+/// The service that those who ask are servers of.
+const SERVICE: &str = "smtp";
+
+/// Exports bans as they are. The file is written without the controller.
+pub fn export(controller: &Mutex<Controller>, exporter: &mut Exporter) {
+    let lock = || controller.lock().unwrap_or_else(PoisonError::into_inner);
+    let (export, bans) = lock().exported();
+    let failed = exporter.export(&export, bans).err().map(|error| error.to_string());
+    let mut controller = lock();
+    if failed != controller.export_error {
+        if let Some(error) = &failed {
+            tracing::warn!("{error}");
+        }
+        controller.export_error = failed;
+    }
+}
+
+impl Controller {
+    fn exported(&self) -> (Export, Vec<Banned>) {
+        let export = self.effective.export.clone();
+        if export.path.is_none() {
+            return (export, Vec::new());
+        }
+        let at = SystemTime::now();
+        let goes_out = |by: By| by != By::Dnsbl || export.include_third_party;
+        let own = self.bans.all().filter(|record| record.is_in_force() && record.concerns(SERVICE));
+        let own = own.filter(|record| goes_out(record.by)).map(|record| Banned {
+            network: record.network,
+            note: record.note.clone(),
+            rest: rest(record.until_s, at),
+        });
+        let listed = if goes_out(By::Dnsbl) { self.desk.bans() } else { Vec::new() };
+        let listed = listed.into_iter().filter_map(|ban| of_listing(ban, at));
+        let bans = own.chain(listed).collect();
+        (export, bans)
+    }
+}
+
+fn of_listing(ban: BanView, at: SystemTime) -> Option<Banned> {
+    let until = humantime::parse_rfc3339(&ban.until).ok()?;
+    let concerns = ban.services.iter().any(|service| service == SERVICE);
+    let rest = until.duration_since(at).unwrap_or_default();
+    concerns.then_some(Banned { network: ban.network, note: ban.note, rest })
+}
