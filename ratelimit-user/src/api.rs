@@ -394,6 +394,10 @@ pub struct UnbanRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unbanned {
     pub ended: Vec<BanView>,
+    /// Sources that DNSBLs list, one for each service, to whom more was left than to who is banned: nothing is held against
+    /// them any more.
+    #[serde(default)]
+    pub let_go: u64,
     /// The services that still refuse the address, each with why.
     pub still_refused: Vec<ServiceExplanation>,
 }

@@ -122,10 +122,18 @@ pub(super) fn banned(Banned { ban, spares, killed, kill_failed }: &Banned) -> St
 
 pub(super) fn ended(network: Option<Network>, unbanned: &Unbanned) -> String {
     let mut out = match unbanned.ended.len() {
+        0 if unbanned.let_go > 0 => String::new(),
         0 => "no ban ended: there was none\n".to_owned(),
         1 => "1 ban ended\n".to_owned(),
         several => format!("{} bans ended\n", number(several as u64)),
     };
+    match unbanned.let_go {
+        0 => {}
+        1 => out.push_str("1 listing ended: what DNSBLs say of it is not held against it\n"),
+        several => {
+            out.push_str(&format!("{} listings ended: what DNSBLs say is not held against them\n", number(several)))
+        }
+    }
     if !unbanned.ended.is_empty() {
         out.push_str(&format!("\n{}", table(&unbanned.ended)));
     }

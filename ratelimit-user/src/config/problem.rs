@@ -416,6 +416,9 @@ pub enum ReputationProblem {
     KeyMissing { preset: &'static str },
     #[error("{preset} is asked without a key")]
     KeyUnused { preset: &'static str },
+    /// Only ever a warning: the file may be there by the time it is needed.
+    #[error("{error}")]
+    KeyUnreadable { error: String },
     #[error("the name of the zone leaves no room for a key")]
     NoRoomForKey,
     #[error("not one to {most} codes")]
@@ -477,6 +480,7 @@ impl ReputationProblem {
                 "write the key into a file, and name it as in key_file = \"/etc/ratelimit/spamhaus.key\"".into()
             }
             Self::KeyUnused { .. } => "remove key_file".into(),
+            Self::KeyUnreadable { .. } => "without it the DNSBL is not asked, and weighs nothing".into(),
             Self::NoRoomForKey => format!("write a zone of at most {LONGEST_ZONE_WITH_KEY} bytes"),
             Self::Codes { .. } => "write at least one, or join several into one: 127.0.0.[2;4..7]".into(),
             Self::Code { error, .. } => error.remedy(),

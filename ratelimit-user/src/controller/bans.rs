@@ -117,9 +117,12 @@ impl Controller {
             self.bans.protect(network, time.as_std()).map_err(anyhow::Error::from)?;
         }
         tracing::info!(bans = ended.len(), "unbanned by command");
+        let mut let_go = 0;
         let mut ended: Vec<api::BanView> = ended.iter().map(view).collect();
         if request.by.is_none_or(|by| by == By::Dnsbl) {
-            ended.extend(self.desk.pardon(request.network, request.protect.map(|time| time.as_std())));
+            let (bans, others) = self.desk.pardon(request.network, request.protect.map(|time| time.as_std()));
+            ended.extend(bans);
+            let_go = others;
         }
         let still_refused = match request.network {
             Some(network) => {
@@ -128,7 +131,7 @@ impl Controller {
             }
             None => Vec::new(),
         };
-        Ok(api::Unbanned { ended, still_refused })
+        Ok(api::Unbanned { ended, let_go, still_refused })
     }
 
     /// What they stopped is as [`note_ban_hits`] left it.

@@ -88,6 +88,12 @@ impl Policy {
     }
 }
 
+/// Keys that cannot be read, by the places of their DNSBLs.
+pub fn unreadable_keys(reputation: &Reputation) -> impl Iterator<Item = (usize, KeyError)> {
+    let all = reputation.dnsbl.iter().enumerate();
+    all.filter_map(|(index, dnsbl)| Some((index, read_key(dnsbl.key_file.as_deref()?).err()?)))
+}
+
 impl Zone {
     fn open(dnsbl: &Dnsbl, known: Option<&Self>) -> Self {
         let asked = match dnsbl.key_file.as_deref().map(read_key).transpose() {

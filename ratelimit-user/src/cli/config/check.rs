@@ -6,13 +6,15 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        Challenge, Config, ConfigErrors, Connections, Destination, Diagnostic, Entry, Interfaces, Level, Limit, List,
-        ListProblem, Loaded, Mode, Namespaces, Network, Origin, Permit, Proof, Service,
+        Challenge, Config, ConfigErrors, Connections, Destination, Diagnostic, Dnsbl, Entry, Interfaces, Level, Limit,
+        List, ListProblem, Loaded, Mode, Namespaces, Network, Origin, Permit, Proof, Reputation, ReputationProblem,
+        Service, Verdict,
     },
     guard::NeverBlock,
     interface::own_networks,
     layout::Layout,
     machine::Machine,
+    reputation::policy::unreadable_keys,
 };
 
 use crate::cli::{
@@ -57,6 +59,7 @@ pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode
             let machine = Machine::look(&loaded.config, &BTreeMap::new()).unwrap_or_default();
             let never_block = NeverBlock::of(&machine, &[], &loaded.config.never_block);
             loaded.warnings.extend(never_block.idle_blocks(&file.display().to_string(), &loaded.config));
+            loaded.warnings.extend(keyless(file, &loaded.config));
             if context.global.json {
                 output::write_json(&good(file, &loaded))?;
             } else {
@@ -70,6 +73,17 @@ pub(super) fn run(file: &Path, context: &Context<'_>) -> anyhow::Result<ExitCode
         Err(errors) => return Err(errors.into()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// DNSBLs whose keys cannot be read, at least by whoever asks.
+fn keyless<'c>(file: &Path, config: &'c Config) -> impl Iterator<Item = Diagnostic> + use<'c> {
+    let file = file.display().to_string();
+    unreadable_keys(&config.reputation).map(move |(index, error)| Diagnostic {
+        file: file.clone(),
+        position: None,
+        key: format!("reputation.dnsbl[{index}].key_file"),
+        problem: ReputationProblem::KeyUnreadable { error: error.to_string() }.into(),
+    })
 }
 
 /// Networks of this machine that a restricted service would refuse. Where a list says who may connect, nobody knows here.
@@ -164,8 +178,25 @@ fn facts(config: &Config) -> String {
         ("proof", proof(&config.proof)),
     ];
     facts.extend(unseen(config).map(|unseen| ("", unseen)));
+    facts.extend(reputation(&config.reputation).map(|asked| ("reputation", asked)));
+    facts.extend(config.export.path.as_ref().map(|path| ("export", format!("bans are written to {}", path.display()))));
     facts.push(("memory", format!("{}, whatever comes", config.memory)));
     facts.iter().map(|(name, value)| format!("{name:<10}  {value}\n")).collect()
+}
+
+/// Who is asked, and what is done by default; nothing where nobody is.
+fn reputation(reputation: &Reputation) -> Option<String> {
+    let asked = |dnsbl: &Dnsbl| format!("{} about sources of {}", dnsbl.name, dnsbl.services.join(", "));
+    let asked: Vec<String> = reputation.dnsbl.iter().map(asked).collect();
+    let Reputation { threshold, action, limit, mode, .. } = reputation;
+    let observed = if *mode == Some(Mode::Observe) { ", observed alone" } else { "" };
+    let action = match action {
+        Verdict::Note => "told".to_owned(),
+        Verdict::Limit => format!("limited to {limit}"),
+        Verdict::Ban => "banned".to_owned(),
+    };
+    (!asked.is_empty())
+        .then(|| format!("asked: {}; from score {threshold} on a source is {action}{observed}", asked.join("; ")))
 }
 
 fn proof(proof: &Proof) -> String {

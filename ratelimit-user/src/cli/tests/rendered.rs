@@ -571,7 +571,7 @@ fn bans_show_what_they_stopped() {
 #[test]
 fn unban_says_what_ended_and_every_rule_that_still_refuses() {
     let network = Some(parse("203.0.113.7"));
-    let none = Unbanned { ended: Vec::new(), still_refused: Vec::new() };
+    let none = Unbanned { ended: Vec::new(), let_go: 0, still_refused: Vec::new() };
     assert_text(&ban::ended(network, &none), &["no ban ended: there was none"]);
     let block = EntryView {
         kind: EntryKind::Block,
@@ -604,7 +604,12 @@ fn unban_says_what_ended_and_every_rule_that_still_refuses() {
         connections_most: None,
         suspect: false,
     };
-    let some = Unbanned { ended: vec![banned("203.0.113.7", &["imap"], 0)], still_refused: vec![refused] };
+    let listed = Unbanned { ended: Vec::new(), let_go: 1, still_refused: Vec::new() };
+    assert_text(
+        &ban::ended("203.0.113.7".parse().ok(), &listed),
+        &["1 listing ended: what DNSBLs say of it is not held against it"],
+    );
+    let some = Unbanned { ended: vec![banned("203.0.113.7", &["imap"], 0)], let_go: 0, still_refused: vec![refused] };
     assert_text(
         &ban::ended(network, &some),
         &[

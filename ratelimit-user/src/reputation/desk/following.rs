@@ -50,14 +50,14 @@ impl Desk {
     }
 
     /// Lets a network go, or everybody: nothing is held against it and it is not asked about, for this long or until what
-    /// is known of each ends. Returns the bans that ended.
-    pub fn pardon(&self, network: Option<Network>, time: Option<Duration>) -> Vec<BanView> {
+    /// is known of each ends. Returns the bans that ended, and how many others are let go.
+    pub fn pardon(&self, network: Option<Network>, time: Option<Duration>) -> (Vec<BanView>, u64) {
         let mut state = self.lock();
         let at = Instant::now();
         let is_concerned = |source: IpAddr| network.is_none_or(|network| network.contains_address(source));
         let concerned = state.in_force.iter().filter(|((source, _), _)| is_concerned(*source));
         let concerned: Vec<(Place, Held)> = concerned.map(|(place, held)| (*place, held.clone())).collect();
-        let ended = concerned.iter().filter_map(|(place, held)| state.ban_view(place, held)).collect();
+        let ended: Vec<BanView> = concerned.iter().filter_map(|(place, held)| state.ban_view(place, held)).collect();
         match (network, time) {
             (Some(network), Some(time)) => state.pardons.push((network, at + time)),
             (_, _) => {
@@ -65,10 +65,11 @@ impl Desk {
                 state.pardons.extend(each);
             }
         }
+        let others = (concerned.len() - ended.len()) as u64;
         for ((source, id), _) in concerned {
             state.apply(source, id);
         }
-        ended
+        (ended, others)
     }
 }
 

@@ -161,3 +161,18 @@ fn another_configuration_asks_again_only_what_it_has_to() -> Result<()> {
     place.site.controller.restart_with(&options)?;
     Ok(())
 }
+
+#[test]
+fn who_is_let_go_is_not_held_to_his_listing_any_more_over_a_restart_too() -> Result<()> {
+    let (mut place, impostor) = with_impostor("", "")?;
+    place.arrive(listed(), 25)?;
+    ensure!(place.connects_of(listed(), 25, 4)? == 3);
+    let let_go = place.site.run(&format!("unban {LISTED} --protect 1h"))?;
+    ensure!(let_go.contains("1 listing ended"), "{let_go}");
+    ensure!(place.connects_of(listed(), 25, 8)? == 8, "it is let go");
+    place.site.controller.restart()?;
+    place.wait_until_well()?;
+    ensure!(place.connects_of(listed(), 25, 8)? == 8, "and stays so");
+    ensure!(impostor.asked_about(ZONE, listed()) == 1, "nobody asks about it meanwhile");
+    Ok(())
+}
