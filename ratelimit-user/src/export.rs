@@ -53,14 +53,14 @@ pub struct Exporter {
 
 impl Exporter {
     /// Does nothing where nothing is configured.
-    pub fn export(&mut self, export: &Export, bans: Vec<Banned>) -> Result<(), ExportError> {
+    pub fn export(&mut self, export: &Export, bans: Vec<Banned>, spared: &[Network]) -> Result<(), ExportError> {
         let Some(path) = &export.path else {
             if let Some((path, _, _)) = self.last.take() {
                 tracing::info!("bans are not exported any more; {} is over in {EXPIRES_S} s", path.display());
             }
             return Ok(());
         };
-        let entries = entries(bans, export);
+        let entries = entries(bans, spared, export);
         let is_written = |(before, written, at): &(PathBuf, String, Instant)| {
             before == path && *written == entries && at.elapsed() < STAMP_EVERY
         };
@@ -74,23 +74,32 @@ impl Exporter {
     }
 }
 
-/// When it was written and when it is over, which rbldnsd wants in UTC.
+/// When it is over, which rbldnsd wants in UTC. When it was written is not said: another machine's clock may be late, and would
+/// refuse a file from the future.
 fn head(at: SystemTime) -> String {
-    let shown = humantime::format_rfc3339_seconds(at).to_string().replace(['-', 'T'], ":").replace('Z', "");
-    format!("# Bans of ratelimit, written anew by itself: changes are lost.\n$TIMESTAMP {shown} +{EXPIRES_S}\n")
+    let over = humantime::format_rfc3339_seconds(at + Duration::from_secs(EXPIRES_S)).to_string();
+    let over = over.replace(['-', 'T'], ":").replace('Z', "");
+    format!("# Bans of ratelimit, written anew by itself: changes are lost.\n$TIMESTAMP - {over}\n")
 }
 
-/// All groups with their entries. No answer is remembered for longer than its ban has left.
-fn entries(bans: Vec<Banned>, export: &Export) -> String {
+/// All groups with their entries. No answer is remembered for longer than its ban has left. What is spared inside of a wider
+/// ban is taken out of it.
+fn entries(bans: Vec<Banned>, spared: &[Network], export: &Export) -> String {
     let longest_s = export.ttl_max.as_std().as_secs();
     let mut groups: BTreeMap<(bool, u64), String> = BTreeMap::new();
     // Who asks tests with this one whether there is anybody.
     groups.entry((false, longest_s)).or_default().push_str("127.0.0.2 :127.0.0.2:test entry\n");
     for Banned { network, note, rest } in bans {
         let Some(ttl_s) = time_to_live(rest, longest_s) else { continue };
+        if spared.iter().any(|spared| spared.contains(network)) {
+            continue;
+        }
         let group = groups.entry((!network.is_ipv4(), ttl_s)).or_default();
         // Writing into a string cannot fail.
         let _ = writeln!(group, "{} :127.0.0.2:{}", range(network), text(note.as_deref(), &export.contact));
+        for inner in spared.iter().filter(|spared| network.contains(**spared)) {
+            let _ = writeln!(group, "!{}", range(*inner));
+        }
     }
     let group = |((is_v6, ttl_s), entries): (&(bool, u64), &String)| {
         let (kind, name) = if *is_v6 { ("ip6trie", "v6") } else { ("ip4set", "v4") };
@@ -117,12 +126,13 @@ fn range(network: Network) -> String {
     }
 }
 
-/// Why, and whom to write to: one line of printable ASCII, without what rbldnsd puts something else in the place of.
+/// Why, and whom to write to: one line of printable ASCII, without what rbldnsd puts something else in the place of, and
+/// beginning with a word, because some first letters have a meaning.
 fn text(note: Option<&str>, contact: &str) -> String {
-    let note = note.map(str::trim).filter(|note| !note.is_empty()).unwrap_or("banned");
+    let Some(note) = note.map(str::trim).filter(|note| !note.is_empty()) else { return format!("Banned; {contact}") };
     let printable = |letter: char| if matches!(letter, ' '..='~') && letter != '$' { letter } else { '?' };
     let note: String = note.chars().take(LONGEST_NOTE).map(printable).collect();
-    format!("{note}; {contact}")
+    format!("Banned: {note}; {contact}")
 }
 
 /// After a crash there is the old file or the new one. The directory may be another user's: what stands in the way of the new
@@ -171,25 +181,28 @@ mod tests {
             banned("192.0.2.8", Some("over soon"), 25),
             banned("2001:db8:7::/64", Some("costs $5\nand more"), 90),
             banned("2001:db8:7::7", Some("one"), 3600),
+            banned("203.0.113.9", Some("trusted by now"), 3600),
         ];
+        let spared =
+            ["198.51.100.25/32", "203.0.113.0/28", "2001:db8:7::99/128"].map(|network| network.parse().unwrap());
         assert_eq!(
-            entries(bans, &export(None)),
+            entries(bans, &spared, &export(None)),
             "$DATASET ip4set:v4-60 @\n$TTL 60\n\
-             198.51.100.0/24 :127.0.0.2:banned; postmaster@example.org\n\
+             198.51.100.0/24 :127.0.0.2:Banned; postmaster@example.org\n!198.51.100.25\n\
              $DATASET ip4set:v4-300 @\n$TTL 300\n\
              127.0.0.2 :127.0.0.2:test entry\n\
-             192.0.2.7 :127.0.0.2:guesses passwords; postmaster@example.org\n\
+             192.0.2.7 :127.0.0.2:Banned: guesses passwords; postmaster@example.org\n\
              $DATASET ip6trie:v6-60 @\n$TTL 60\n\
-             2001:db8:7::/64 :127.0.0.2:costs ?5?and more; postmaster@example.org\n\
+             2001:db8:7::/64 :127.0.0.2:Banned: costs ?5?and more; postmaster@example.org\n!2001:db8:7::99/128\n\
              $DATASET ip6trie:v6-300 @\n$TTL 300\n\
-             2001:db8:7::7/128 :127.0.0.2:one; postmaster@example.org\n"
+             2001:db8:7::7/128 :127.0.0.2:Banned: one; postmaster@example.org\n"
         );
     }
 
     #[test]
     fn the_head_says_when_it_is_over() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_710_030);
-        assert!(head(at).ends_with("\n$TIMESTAMP 2026:11:26:16:20:30 +300\n"), "{}", head(at));
+        assert!(head(at).ends_with("\n$TIMESTAMP - 2026:11:26:16:25:30\n"), "{}", head(at));
     }
 
     #[test]
@@ -197,16 +210,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("own");
         let (mut exporter, export) = (Exporter::default(), export(Some(path.clone())));
-        exporter.export(&export, vec![banned("192.0.2.7", None, 3600)]).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().contains("\n192.0.2.7 :127.0.0.2:banned;"));
+        exporter.export(&export, vec![banned("192.0.2.7", None, 3600)], &[]).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("\n192.0.2.7 :127.0.0.2:Banned;"));
         fs::write(&path, "seen").unwrap();
-        exporter.export(&export, vec![banned("192.0.2.7", None, 3000)]).unwrap();
+        exporter.export(&export, vec![banned("192.0.2.7", None, 3000)], &[]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "seen", "nothing has changed");
         // Somebody else's file must not be written through.
         let victim = directory.path().join("victim");
         fs::write(&victim, "mine").unwrap();
         std::os::unix::fs::symlink(&victim, directory.path().join(".own.new")).unwrap();
-        exporter.export(&export, Vec::new()).unwrap();
+        exporter.export(&export, Vec::new(), &[]).unwrap();
         assert!(!fs::read_to_string(&path).unwrap().contains("192.0.2.7"));
         assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
@@ -216,7 +229,7 @@ mod tests {
     fn a_directory_that_is_missing_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let export = export(Some(directory.path().join("gone/own")));
-        let error = Exporter::default().export(&export, Vec::new()).unwrap_err().to_string();
+        let error = Exporter::default().export(&export, Vec::new(), &[]).unwrap_err().to_string();
         assert!(error.contains("gone/own") && error.contains("check that the directory"), "{error}");
     }
 
@@ -224,11 +237,11 @@ mod tests {
         #[test]
         fn no_note_breaks_a_line_or_begins_another(note in any::<String>(), rest_s in 0u64..1_000_000) {
             let ban = Banned { network: "192.0.2.7".parse().unwrap(), note: Some(note), rest: Duration::from_secs(rest_s) };
-            let text = entries(vec![ban], &export(None));
+            let text = entries(vec![ban], &[], &export(None));
             let of_ban: Vec<&str> = text.lines().filter(|line| !line.starts_with("$") && !line.contains("test entry")).collect();
             prop_assert_eq!(of_ban.len(), usize::from(rest_s >= 30));
             for line in of_ban {
-                prop_assert!(line.starts_with("192.0.2.7 :127.0.0.2:") && line.len() < 255 && line.is_ascii());
+                prop_assert!(line.starts_with("192.0.2.7 :127.0.0.2:Banned") && line.len() < 255 && line.is_ascii());
                 prop_assert!(!line.contains('$') && line.ends_with("; postmaster@example.org"));
             }
         }

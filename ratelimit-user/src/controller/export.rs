@@ -9,7 +9,7 @@ use super::Controller;
 use crate::{
     api::BanView,
     bans::By,
-    config::Export,
+    config::{Export, Network},
     export::{Banned, Exporter, rest},
 };
 
@@ -19,8 +19,8 @@ const SERVICE: &str = "smtp";
 /// Exports bans as they are. The file is written without the controller.
 pub fn export(controller: &Mutex<Controller>, exporter: &mut Exporter) {
     let lock = || controller.lock().unwrap_or_else(PoisonError::into_inner);
-    let (export, bans) = lock().exported();
-    let failed = exporter.export(&export, bans).err().map(|error| error.to_string());
+    let (export, bans, spared) = lock().exported();
+    let failed = exporter.export(&export, bans, &spared).err().map(|error| error.to_string());
     let mut controller = lock();
     if failed != controller.export_error {
         if let Some(error) = &failed {
@@ -31,10 +31,11 @@ pub fn export(controller: &Mutex<Controller>, exporter: &mut Exporter) {
 }
 
 impl Controller {
-    fn exported(&self) -> (Export, Vec<Banned>) {
+    /// The bans that go out, and what is trusted or allowed all the same.
+    fn exported(&self) -> (Export, Vec<Banned>, Vec<Network>) {
         let export = self.effective.export.clone();
         if export.path.is_none() {
-            return (export, Vec::new());
+            return (export, Vec::new(), Vec::new());
         }
         let at = SystemTime::now();
         let goes_out = |by: By| by != By::Dnsbl || export.include_third_party;
@@ -47,7 +48,9 @@ impl Controller {
         let listed = if goes_out(By::Dnsbl) { self.desk.bans() } else { Vec::new() };
         let listed = listed.into_iter().filter_map(|ban| of_listing(ban, at));
         let bans = own.chain(listed).collect();
-        (export, bans)
+        let spared = self.effective.trust.iter().chain(&self.effective.allow);
+        let spared = spared.filter(|entry| entry.services.includes(SERVICE)).map(|entry| entry.network).collect();
+        (export, bans, spared)
     }
 }
 

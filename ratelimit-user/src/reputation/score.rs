@@ -89,6 +89,47 @@ mod tests {
         assert_eq!(judge(&[i32::MAX, i32::MAX]), Some(i32::MAX));
     }
 
+    /// The examples of `postscreen_dnsbl_sites` and `postscreen_dnsbl_threshold` in postconf(5).
+    #[test]
+    fn sites_of_postscreens_manual_score_as_it_says() {
+        let start = Instant::now();
+        let site = |name: &str, codes: &str| {
+            let text =
+                format!("[[reputation.dnsbl]]\nname = \"{name}\"\nzone = \"{name}.example\"\ncodes = [\"{codes}\"]\n");
+            let config = crate::config::Config::parse(&text, "t.toml").unwrap().config;
+            config.reputation.dnsbl.into_iter().next().unwrap()
+        };
+        let acts = |sites: &[(&crate::config::Dnsbl, &str)], threshold: i32| {
+            let opinions = sites.iter().zip(0u16..).filter_map(|((site, answers), zone)| {
+                let records: Vec<Ipv4Addr> = answers.split_whitespace().map(|answer| answer.parse().unwrap()).collect();
+                match site.read(&records) {
+                    crate::config::Reading::Listed(listed) => {
+                        Some(Opinion { zone, listed, until: start + Duration::from_secs(60) })
+                    }
+                    crate::config::Reading::Unlisted | crate::config::Reading::Faulty(_) => None,
+                }
+            });
+            judge(&opinions.collect::<Vec<_>>(), threshold, Verdict::Limit).is_some()
+        };
+        // One list that is believed alone, and two that are believed only together: threshold 2.
+        let any = "127.[0..255].[0..255].[0..255]";
+        let sure = site("com", &format!("{any}*2"));
+        let (net, org) = (site("net", any), site("org", any));
+        assert!(acts(&[(&sure, "127.0.0.2"), (&net, ""), (&org, "")], 2));
+        assert!(!acts(&[(&sure, ""), (&net, "127.0.0.2"), (&org, "")], 2));
+        assert!(acts(&[(&sure, ""), (&net, "127.0.0.2"), (&org, "127.0.0.9")], 2));
+        // Only answers with 127.0.0.4 count.
+        let filtered = site("filtered", "127.0.0.4");
+        assert!(acts(&[(&filtered, "127.0.0.4")], 1) && acts(&[(&filtered, "127.0.0.2 127.0.0.4")], 1));
+        assert!(!acts(&[(&filtered, "127.0.0.2")], 1));
+        // A pattern counts once, however many records match it, and a list that allows has a negative weight.
+        let ranges = site("ranges", "127.0.0.[1;3..5]*2");
+        let allowing = site("allowing", "127.0.[0..255].[1..3]*-2");
+        assert!(acts(&[(&ranges, "127.0.0.1 127.0.0.3 127.0.0.5")], 2));
+        assert!(!acts(&[(&ranges, "127.0.0.1 127.0.0.3 127.0.0.5")], 3));
+        assert!(!acts(&[(&ranges, "127.0.0.4"), (&allowing, "127.0.5.1")], 1));
+    }
+
     #[test]
     fn it_holds_as_long_as_the_answers_that_reach_the_threshold() {
         let start = Instant::now();

@@ -128,6 +128,10 @@ impl Impostor {
         self.with(zone, |zone| zone.listed_octet = Some(octet));
     }
 
+    pub fn delist_all_of(&self, zone: &str) {
+        self.with(zone, |zone| zone.listed_octet = None);
+    }
+
     pub fn delist(&self, zone: &str, address: IpAddr) {
         self.with(zone, |zone| {
             zone.listed.remove(&reversed(address));

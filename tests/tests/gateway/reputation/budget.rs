@@ -97,17 +97,17 @@ fn who_is_trusted_allowed_or_needed_is_nobody_that_is_asked_about() -> Result<()
     Ok(())
 }
 
-/// Half a million SYNs of random sources, or ten million, and none that completes.
+/// Half a million SYNs of random sources, or more than ten million, and none that completes. Some are lost on the way.
 #[test]
 fn a_forged_flood_causes_no_query() -> Result<()> {
-    let count = if is_long() { 10_000_000 } else { 500_000 };
+    let (count, enough) = if is_long() { (12_000_000, 10_000_000) } else { (500_000, 400_000) };
     let (place, impostor) = with_impostor("", "")?;
     let random = Pattern::random([net("0.0.0.0/0")]);
     let before = place.site.counters()?;
     let flood = place.wire().flood(25, random, ip("10.0.0.1"))?.limit(count, Duration::from_secs(120));
     let report = flood.start()?.join()?;
     let arrived = place.site.settled(&before, report.packets)?.total();
-    ensure!(arrived >= count * 8 / 10, "{arrived} of {count} arrived");
+    ensure!(arrived >= enough, "{arrived} of {count} arrived");
     thread::sleep(Duration::from_secs(2));
     ensure!(impostor.asked(ZONE) == 0, "{} questions", impostor.asked(ZONE));
     let view = place.view()?;

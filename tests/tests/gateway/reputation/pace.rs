@@ -154,6 +154,34 @@ const PER_S: f64 = 10_000.0;
 const ASKING_BYTES: u64 = 96 << 20;
 const LISTED_BYTES: u64 = 700;
 
+/// A list that begins to list nearly everybody is not believed, though its test entries are right.
+#[test]
+fn a_sudden_jump_of_listings_is_not_believed() -> Result<()> {
+    let (place, impostor) = place(UNLIMITED, "", "concurrency = 256\n")?;
+    let arrive = |addresses: std::ops::Range<u32>, octet: u8| -> Result<()> {
+        let first = u32::from_be_bytes([octet, 0, 0, 0]);
+        let touch = |number: u32| touch(Ipv4Addr::from_bits(first + number % 250 * 256 + number / 250 + 1).into());
+        place.wire().outside.enter(|| addresses.into_iter().try_for_each(touch))?
+    };
+    impostor.delist_all_of(ZONE);
+    arrive(0..400, 10)?;
+    let answered = |count: u64| {
+        eventually("the answers are there", SOON, || {
+            let zone = place.zone(&name_of(ZONE))?;
+            Ok(zone.listed + zone.unlisted >= count || zone.trouble.is_some())
+        })
+    };
+    answered(400)?;
+    ensure!(place.zone(&name_of(ZONE))?.trouble.is_none());
+    impostor.list_all_of(ZONE, 10);
+    arrive(1000..1100, 10)?;
+    answered(500)?;
+    let trouble = place.zone(&name_of(ZONE))?.trouble.unwrap_or_default();
+    ensure!(trouble.contains("too sudden to be believed"), "{trouble}");
+    ensure!(place.view()?.in_force == 0, "what it said is not believed either");
+    Ok(())
+}
+
 /// A handshake, and a reset.
 fn touch(source: IpAddr) -> Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
