@@ -14,12 +14,15 @@ use hickory_resolver::{
         op::ResponseCode,
         rr::{Name, RData, Record, RecordType},
     },
+    system_conf::read_system_conf,
 };
 
 /// Where hickory-resolver finds the system's resolvers.
 const SYSTEM: &str = "/etc/resolv.conf";
 /// Links of aliases that are followed in one answer.
 const LONGEST_CHAIN: usize = 8;
+/// Resolvers that share the time of a question; what is left to each must be enough for an answer.
+const MOST_TRIED: usize = 3;
 
 /// Asks the resolvers of the configuration or of the system, over UDP, and over TCP where an answer did not fit.
 #[derive(Clone, Debug)]
@@ -69,22 +72,26 @@ pub struct AskerError(NetError);
 impl Asker {
     /// `resolvers` empty: those of the system. An answer comes within `timeout` or not at all.
     pub fn new(resolvers: &[SocketAddr], timeout: Duration) -> Result<Self, AskerError> {
-        let provider = TokioRuntimeProvider::default();
         let of_system = resolvers.is_empty().then(changed_at);
-        let mut builder = match resolvers {
-            [] => Resolver::builder(provider).map_err(AskerError)?,
+        let config = match resolvers {
+            [] => read_system_conf().map_err(AskerError)?.0,
             _ => {
                 let servers = resolvers.iter().map(|resolver| server(*resolver)).collect();
-                Resolver::builder_with_config(ResolverConfig::from_parts(None, Vec::new(), servers), provider)
+                ResolverConfig::from_parts(None, Vec::new(), servers)
             }
         };
+        let servers = config.name_servers().len().clamp(1, MOST_TRIED);
+        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         let options = builder.options_mut();
         // Answers are kept by their address, with bounds of their own.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.ndots = 0;
-        options.timeout = timeout;
-        options.attempts = 1;
+        // A budget counts questions, so none is asked twice while it may still be answered: one resolver after the other,
+        // each for its part of the time. The attempts here are those after the first one.
+        options.num_concurrent_reqs = 1;
+        options.timeout = timeout / servers as u32;
+        options.attempts = servers - 1;
         options.max_active_requests = usize::MAX;
         Ok(Self { resolver: builder.build().map_err(AskerError)?, timeout, of_system })
     }

@@ -153,6 +153,29 @@ fn a_resolver_that_dies_hinders_nobody_and_what_was_known_holds_until_it_is_back
 }
 
 #[test]
+fn of_two_resolvers_one_is_asked_and_the_other_where_that_does_not_answer() -> Result<()> {
+    let mut servers = None;
+    let resolvers = format!("resolvers = [\"{}\", \"{}\"]\n", SERVERS[0], SERVERS[1]);
+    let place = Place::new(&format!("threshold = 1\n{resolvers}{}", dnsbl("bl.test", "")), |names| {
+        let both = (Impostor::start(names, SERVERS[0])?, Impostor::start(names, SERVERS[1])?);
+        for impostor in [&both.0, &both.1] {
+            impostor.zone("bl.test");
+            impostor.list("bl.test", listed(), &["127.0.0.2"], 300);
+        }
+        servers = Some(both);
+        Ok(())
+    })?;
+    place.wait_until_well()?;
+    let (one, other) = servers.context("no servers were started")?;
+    place.arrive(honest(), 25)?;
+    ensure!(one.asked_about("bl.test", honest()) + other.asked_about("bl.test", honest()) == 1, "one question is one");
+    one.say("bl.test", Says::Nothing);
+    place.arrive(listed(), 25)?;
+    ensure!(place.connects_of(listed(), 25, 4)? == 3, "the other one answers");
+    Ok(())
+}
+
+#[test]
 fn the_resolver_of_the_machine_is_asked_where_none_is_named() -> Result<()> {
     // In the namespace of the gateway, whatever the machine's own /etc/resolv.conf says is not reachable: it is said.
     let place = Place::new(&format!("timeout = \"300ms\"\n{}", dnsbl("bl.test", "")), |_| Ok(()))?;
